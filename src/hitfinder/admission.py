@@ -1,0 +1,271 @@
+"""Admission: a raw table in, a checked table out, and what broke a rule in `rejects` with the rule and its content."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from hitfinder.errors import DataError
+from hitfinder.tables import SIGNALS, SKUS, Column, Table
+from hitfinder.warehouse import TableLike, quoted, scan
+
+__all__ = ["Admission", "RejectedRowsWarning", "admit", "admit_signals_and_skus", "rejected_rows"]
+
+
+class RejectedRowsWarning(UserWarning):
+    """Rows were set aside; the message counts them by rule."""
+
+
+@dataclass(frozen=True)
+class Admission:
+    """What became of one table: rows that came, rows kept, rejects by rule, and columns that were not understood."""
+
+    table: str
+    rows: int
+    kept: int
+    rejects: dict[str, int]
+    ignored_columns: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        text = f"{self.table}: {self.kept} of {self.rows} rows kept"
+        if self.rejects:
+            text += "; set aside: " + ", ".join(f"{rule} {n}" for rule, n in self.rejects.items())
+        if self.ignored_columns:
+            text += f"; columns not used: {', '.join(self.ignored_columns)}"
+        return text
+
+
+def admit(
+    con: Any, table: Table, source: TableLike, *, now: pd.Timestamp | None = None, period: pd.Timedelta | None = None
+) -> Admission:
+    """Read `source`, check it against `table`'s rules, and make the temporary table `table.name` of what passes.
+
+    Parameters
+    ----------
+    con
+        A connection from `open_warehouse`.
+    table
+        What is expected; every declared column is there afterwards, NULL throughout where `source` has none.
+    source
+        Any table (see `warehouse.scan`). Column order and letter case of the names do not matter.
+    now
+        The clock that rules about the future use; default: this machine's, with a day's grace.
+    period
+        Fills `known_at` of signals with the end of the period; default one day.
+
+    Returns
+    -------
+    Admission
+        The counts. The rows set aside are in the table `rejects(table_name, rule, content)`; `content` is the row
+        as JSON, whole.
+
+    Raises
+    ------
+    DataError
+        A required column is missing, or a column holds nothing that could be its type.
+    """
+    now = now if now is not None else pd.Timestamp.now(tz="UTC").tz_localize(None) + pd.Timedelta(days=1)
+    period = period if period is not None else pd.Timedelta(days=1)
+    con.execute("create table if not exists rejects (table_name varchar, rule varchar, content varchar)")
+    con.execute("create or replace temp table torn_lines (source varchar, line bigint, content varchar, why varchar)")
+    try:
+        scan(con, source, "incoming")
+    except DataError as error:
+        raise DataError(f"{table.name}: {error}") from None
+    physical = {row[0]: row[1] for row in con.execute("describe incoming").fetchall()}
+    came = _match_names(table, list(physical))
+    _require_columns(table, came, list(physical))
+    others = [name for name in physical if name not in came.values()]
+    kept_others = others if table.keeps_other_columns else []
+    _judge(con, table, came, _casts(table, came, physical, period), kept_others, now)
+    _refuse_wrong_types(con, table, came)
+    _judge_duplicates(con, table, kept_others)
+    columns = ", ".join(quoted(name) for name in (*table.column_names, *kept_others))
+    con.execute(f"create or replace temp table {table.name} as select {columns} from judged where __rule is null")
+    con.execute(
+        """
+        create or replace temp table refused as
+        select __rule as rule, __content as content from judged where __rule is not null
+        union all
+        select 'torn_line', json_object('source', source, 'line', line, 'content', content, 'why', why)
+        from torn_lines
+        """
+    )
+    con.execute(f"insert into rejects select '{table.name}', rule, content from refused")
+    counts = dict(con.execute("select rule, count(*) from refused group by rule order by rule").fetchall())
+    kept = con.execute(f"select count(*) from {table.name}").fetchone()[0]
+    con.execute("drop table judged; drop table refused; drop view incoming")
+    ignored = () if table.keeps_other_columns else tuple(others)
+    return Admission(table.name, kept + sum(counts.values()), kept, counts, ignored)
+
+
+def admit_signals_and_skus(
+    con: Any, signals: TableLike, skus: TableLike, *, period: pd.Timedelta, warn: bool = True
+) -> list[Admission]:
+    """Admit both tables; with `warn`, say with a RejectedRowsWarning what was set aside."""
+    done = [admit(con, SIGNALS, signals, period=period), admit(con, SKUS, skus, period=period)]
+    for admission in done:
+        if admission.rejects and warn:
+            warnings.warn(str(admission), RejectedRowsWarning, stacklevel=4)
+    return done
+
+
+def rejected_rows(con: Any) -> pd.DataFrame:
+    """Return every reject so far: table_name, rule, content."""
+    rows: pd.DataFrame = con.execute("select table_name, rule, content from rejects order by all").df()
+    return rows
+
+
+def _match_names(table: Table, names: list[str]) -> dict[str, str]:
+    """Map declared columns to the source's spelling. A byte order mark, case and outer blanks do not matter."""
+    plain = {name.strip().lstrip("\ufeff").lower(): name for name in reversed(names)}
+    return {c.name: plain[c.name] for c in table.columns if c.name in plain}
+
+
+def _require_columns(table: Table, came: dict[str, str], names: list[str]) -> None:
+    missing = [name for name in table.required if name not in came]
+    if missing:
+        raise DataError(f"{table.name}: expected the column {', '.join(missing)}, got {_some(names)}; rename or add it")
+    if table.any_of and not any(name in came for name in table.any_of):
+        raise DataError(f"{table.name}: expected at least one of {', '.join(table.any_of)}, got {_some(names)}")
+
+
+def _casts(table: Table, came: dict[str, str], physical: dict[str, str], period: pd.Timedelta) -> dict[str, str]:
+    """For each declared column: the SQL that reads it from `incoming`."""
+    casts = {}
+    for column in table.columns:
+        if column.name in came:
+            casts[column.name] = _value(column, quoted(came[column.name]), physical[came[column.name]])
+        else:
+            casts[column.name] = f"cast(null as {column.sql_type})"
+    if table is SIGNALS:
+        end = f"{casts['period_start']} + interval ({int(period / pd.Timedelta(microseconds=1))}) microseconds"
+        casts["known_at"] = f"coalesce({casts['known_at']}, {end})"
+    return casts
+
+
+def _judge(
+    con: Any, table: Table, came: dict[str, str], casts: dict[str, str], others: list[str], now: pd.Timestamp
+) -> None:
+    """Make `judged`: typed columns, `__rule` (the first that a row breaks, or NULL), `__content` of broken rows."""
+    clock = f"timestamp '{now}'"
+    typed = ",\n".join(f"{sql} as {name}" for name, sql in casts.items())
+    kept = "".join(f"{quoted(name)}, " for name in others)
+    unread = " ".join(
+        f"when {name} is null and nullif(trim(cast(__row.{quoted(raw)} as varchar)), '') is not null "
+        f"then '{name}_unreadable'"
+        for name, raw in came.items()
+    )
+    broken = " ".join(f"when not ({rule.holds.format(now=clock)}) then '{rule.name}'" for rule in table.all_rules)
+    con.execute(
+        f"""
+        create or replace temp table judged as
+        with typed as (
+            select {typed}, {kept} incoming as __row from incoming
+        ),
+        ruled as (
+            select *, case {unread} {broken} end as __rule from typed
+        )
+        select * exclude (__row), case when __rule is not null then cast(to_json(__row) as varchar) end as __content
+        from ruled
+        """
+    )
+
+
+def _judge_duplicates(con: Any, table: Table, others: list[str]) -> None:
+    """Keep one row of each grain, the same one whatever the order of the rows; mark the others.
+
+    An identical second row is a `duplicate_row`; one that differs is a `duplicate_key`, and the greatest by value is
+    the one kept.
+    """
+    grain = ", ".join(table.grain)
+    con.execute(
+        f"create or replace temp table repeated as select {grain} from judged where __rule is null "
+        f"group by {grain} having count(*) > 1"
+    )
+    if con.execute("select count(*) from repeated").fetchone()[0]:
+        columns = ", ".join(quoted(name) for name in (*table.column_names, *others))
+        same_key = " and ".join(f"judged.{name} is not distinct from repeated.{name}" for name in table.grain)
+        con.execute(
+            f"""
+            create or replace temp table judged as
+            with ranked as (
+                select
+                    judged.*,
+                    row_number() over key_order as __place,
+                    row_number() over (partition by {columns}) as __copy
+                from judged semi join repeated on {same_key}
+                where __rule is null
+                window key_order as (partition by {grain} order by ({columns}) desc nulls last)
+            )
+            select
+                * exclude (__place, __copy) replace (
+                    case
+                        when __place = 1 then null
+                        when __copy > 1 then 'duplicate_row'
+                        else 'duplicate_key'
+                    end as __rule,
+                    case when __place > 1 then cast(json_array({columns}) as varchar) end as __content
+                )
+            from ranked
+            union all
+            select * from judged
+            where __rule is not null
+            union all
+            select judged.* from judged anti join repeated on {same_key}
+            where __rule is null
+            """
+        )
+    con.execute("drop table repeated")
+
+
+def _value(column: Column, raw: str, physical: str) -> str:
+    """Return SQL that reads `raw` as the column's kind, NULL where it can't be."""
+    text = f"nullif(trim(cast({raw} as varchar)), '')"
+    number = f"try_cast({text} as double)"
+    match column.kind:
+        case "text":
+            if physical in ("DOUBLE", "FLOAT"):  # an id that pandas turned into 123.0 is 123
+                whole = f"cast(try_cast({raw} as hugeint) as varchar)"
+                return f"case when {raw} = floor({raw}) then {whole} else {text} end"
+            return text
+        case "count":
+            exact = f"{number} = floor({number}) and abs({number}) < 9007199254740992"
+            return f"case when {exact} then try_cast({number} as bigint) end"
+        case "money":
+            return f"case when isfinite({number}) then try_cast({number} as decimal(18, 4)) end"
+        case "moment":
+            if physical in ("TIMESTAMP", "TIMESTAMP_NS", "TIMESTAMP_MS", "TIMESTAMP_S", "DATE"):
+                return f"try_cast({raw} as timestamp)"
+            if physical.startswith("TIMESTAMP WITH"):
+                return f"cast({raw} as timestamp)"
+            return f"cast(try_cast({text} as timestamptz) as timestamp)"
+        case _:
+            return f"case when isfinite({number}) then {number} end"
+
+
+def _refuse_wrong_types(con: Any, table: Table, came: dict[str, str]) -> None:
+    """Refuse a column in which every value is unreadable: it is the wrong column, not a bad row."""
+    for rule, n in con.execute("select __rule, count(*) from judged where __rule is not null group by 1").fetchall():
+        column = next((c for c in table.columns if f"{c.name}_unreadable" == rule), None)
+        if column is None or n < 2:
+            continue
+        raw = f"nullif(trim(cast({quoted(came[column.name])} as varchar)), '')"
+        given, example = con.execute(f"select count({raw}), min({raw}) from incoming").fetchone()
+        if n == given:
+            raise DataError(
+                f"{table.name}.{column.name}: expected {column.expected}, got {_short(example)!r} and the like in all "
+                f"{n} rows; check which column was given that name"
+            )
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(_short(n) for n in names[:20])
+    return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "") if names else "no columns"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."

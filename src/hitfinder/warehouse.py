@@ -1,0 +1,229 @@
+"""The only place that knows an engine: DuckDB, the SQL files, and how any table gets in."""
+
+from __future__ import annotations
+
+import codecs
+import glob
+import os
+import tempfile
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+
+from hitfinder.errors import DataError
+
+__all__ = ["TableLike", "build", "frame", "load_sql", "open_warehouse", "quoted", "scan"]
+
+# pandas or polars DataFrame, pyarrow Table, DuckDB relation, or the path of a Parquet or CSV file (a glob for many).
+TableLike = Any
+
+# One field may hold 10 MB; what is longer is set aside by the reader with its line number.
+MAX_LINE_BYTES = 32 * 2**20
+
+
+def open_warehouse(path: str | Path | None = None, *, threads: int = 0, memory: str | None = None) -> Any:
+    """Open a DuckDB connection with hitfinder's conventions.
+
+    Parameters
+    ----------
+    path
+        A database file; None for one in memory.
+    threads
+        0 for as many as the machine has. Answers do not depend on it.
+    memory
+        A ceiling such as `4GB`; what does not fit spills to disk. None for DuckDB's own default.
+
+    Notes
+    -----
+    Timestamps are UTC, extensions are never fetched, and files are spilled beside the system's temporary files.
+    """
+    config: dict[str, Any] = {
+        "autoinstall_known_extensions": "false",
+        "temp_directory": str(Path(tempfile.gettempdir()) / f"hitfinder-spill-{os.getpid()}"),
+    }
+    if threads:
+        config["threads"] = threads
+    if memory:
+        config["memory_limit"] = memory
+    try:
+        con = duckdb.connect(str(path) if path else ":memory:", config=config)
+    except duckdb.IOException as error:
+        raise DataError(f"{path}: can't be opened as a database ({_first_line(error)})") from None
+    con.execute("set TimeZone = 'UTC'")
+    con.execute("set enable_progress_bar = false")
+    return con
+
+
+@cache
+def load_sql(name: str) -> str:
+    """Return the text of `sql/<name>.sql`."""
+    return (resources.files("hitfinder") / "sql" / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def build(con: Any, name: str) -> None:
+    """Make the temporary table `name` from the select in `sql/<name>.sql`; what it reads must exist already."""
+    con.execute(f"create or replace temp table {quoted(name)} as\n{load_sql(name)}")
+
+
+def quoted(name: str) -> str:
+    """Quote an identifier for SQL.
+
+    >>> quoted('my "own" column')
+    '"my ""own"" column"'
+    """
+    return '"' + name.replace('"', '""') + '"'
+
+
+def frame(con: Any, query: str, parameters: list[Any] | None = None) -> pd.DataFrame:
+    """Run a query and return a pandas DataFrame; money comes as float."""
+    table = con.execute(query, parameters or []).to_arrow_table()
+    fields = [field.with_type(pa.float64()) if pa.types.is_decimal(field.type) else field for field in table.schema]
+    rows: pd.DataFrame = table.cast(pa.schema(fields)).to_pandas()
+    return rows
+
+
+def scan(con: Any, source: TableLike, view: str) -> None:
+    """Register `source` as the view `view`, its values as they came; CSV columns are all text.
+
+    Lines of a CSV that have too few or too many fields go to the table `torn_lines(source, line, content, why)`, which
+    the caller makes.
+
+    Raises
+    ------
+    DataError
+        `source` is no table, no file is there, or a file can't be read at all.
+    """
+    if isinstance(source, str | Path):
+        _scan_files(con, str(source), view)
+        return
+    con.register(f"{view}_source", _arrow(source))
+    con.execute(f"create or replace temp view {quoted(view)} as select * from {quoted(view + '_source')}")
+
+
+def _arrow(source: Any) -> Any:
+    """Bring an in-memory table to Arrow, which DuckDB reads in place."""
+    if len(getattr(source, "columns", ("one",))) == 0:
+        raise DataError("expected a table, got one without any column")
+    if isinstance(source, pa.Table | pa.RecordBatchReader):
+        return source if isinstance(source, pa.Table) else source.read_all()
+    if isinstance(source, pd.DataFrame):
+        return _from_pandas(source)
+    if hasattr(source, "__arrow_c_stream__"):  # polars and every other library that speaks Arrow
+        return pa.table(source)
+    if hasattr(source, "to_arrow_table"):  # a DuckDB relation, perhaps of another connection
+        return source.to_arrow_table()
+    raise DataError(
+        "expected a pandas or polars DataFrame, a pyarrow Table, a DuckDB relation or a path, "
+        f"got {type(source).__name__}"
+    )
+
+
+def _from_pandas(table: pd.DataFrame) -> pa.Table:
+    table = table.reset_index(drop=True)
+    columns, names = [], []
+    for place, name in enumerate(table.columns):
+        values = table.iloc[:, place]
+        try:
+            columns.append(pa.array(values, from_pandas=True))
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+            # A column that mixes numbers and text (an id that is 7 in one row and "A7" in another) is text.
+            columns.append(pa.array([None if v is None or v != v else str(v) for v in values], type=pa.string()))
+        names.append(str(name))
+    if len(set(names)) < len(names):
+        double = sorted({n for n in names if names.count(n) > 1})
+        raise DataError(f"expected every column once, got {', '.join(double)} more than once; rename or drop one")
+    return pa.table(columns, names=names)
+
+
+def _scan_files(con: Any, pattern: str, view: str) -> None:
+    # `glob.glob` takes absolute and relative patterns alike; Path.glob only relative ones.
+    paths = sorted(glob.glob(pattern, recursive=True)) or ([pattern] if Path(pattern).exists() else [])  # noqa: PTH207
+    if not paths:
+        raise DataError(f"{pattern}: no such file; give the path of a Parquet or CSV file, or a glob for many")
+    selects = []
+    for place, path in enumerate(paths):
+        part = f"{view}_file_{place}"
+        if Path(path).suffix.lower() in (".parquet", ".pq"):
+            reader = f"read_parquet({_literal(path)})"
+        else:
+            reader = _csv_reader(path)
+        try:
+            con.execute(f"create or replace temp table {quoted(part)} as select * from {reader}")
+        except duckdb.Error as error:
+            raise DataError(f"{path}: can't be read as {Path(path).suffix or 'CSV'} ({_first_line(error)})") from None
+        _keep_torn_lines(con, path)
+        selects.append(f"select * from {quoted(part)}")
+    con.execute(f"create or replace temp view {quoted(view)} as " + " union all by name ".join(selects))
+
+
+def _csv_reader(path: str) -> str:
+    readable = _as_utf8(path)
+    with open(readable, encoding="utf-8-sig", errors="replace") as file:  # noqa: PTH123 - one line of a large file
+        header = file.readline(MAX_LINE_BYTES)
+    if not header.strip():
+        raise DataError(f"{path}: expected a header line, got an empty file")
+    delimiter = max(",\t;|", key=header.count)
+    return (
+        f"read_csv({_literal(readable)}, all_varchar = true, header = true, delim = {_literal(delimiter)}, "
+        f"quote = '\"', escape = '\"', max_line_size = {MAX_LINE_BYTES}, "
+        "store_rejects = true)"
+    )
+
+
+def _as_utf8(path: str) -> str:
+    """Return `path`, or a temporary copy in UTF-8 where it is GB18030, UTF-16, or a mixture by line."""
+    if _is_utf8(path):
+        return path
+    copy = Path(tempfile.mkstemp(prefix="hitfinder-", suffix=".csv")[1])
+    with open(path, "rb") as raw, copy.open("w", encoding="utf-8", newline="") as out:  # noqa: PTH123
+        if raw.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raw.seek(0)
+            out.writelines(codecs.getreader("utf-16")(raw, "replace"))
+            return str(copy)
+        raw.seek(0)
+        for line in raw:
+            # No byte of a GB18030 character is a line break, a comma, a tab or a quote: lines can be read one by one.
+            try:
+                out.write(line.decode("utf-8-sig"))
+            except UnicodeDecodeError:
+                out.write(line.decode("gb18030", errors="replace"))
+    return str(copy)
+
+
+def _is_utf8(path: str) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        with open(path, "rb") as raw:  # noqa: PTH123
+            while block := raw.read(2**20):
+                decoder.decode(block)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    except OSError as error:
+        raise DataError(f"{path}: can't be read ({error.strerror})") from None
+    return True
+
+
+def _keep_torn_lines(con: Any, path: str) -> None:
+    try:
+        con.execute(
+            "insert into torn_lines select ?, line, any_value(csv_line), any_value(lower(error_type::varchar)) "
+            "from reject_errors group by line",
+            [path],
+        )
+        con.execute("drop table reject_errors; drop table reject_scans")
+    except duckdb.CatalogException:
+        return  # nothing was torn: the reader made no such table
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
