@@ -12,7 +12,15 @@ from hitfinder.errors import DataError
 from hitfinder.tables import SIGNALS, SKUS, Column, Table
 from hitfinder.warehouse import TableLike, quoted, scan
 
-__all__ = ["Admission", "RejectedRowsWarning", "admit", "admit_signals_and_skus", "rejected_rows"]
+__all__ = [
+    "Admission",
+    "RejectedRowsWarning",
+    "admit",
+    "admit_incoming",
+    "admit_signals_and_skus",
+    "prepare",
+    "rejected_rows",
+]
 
 
 class RejectedRowsWarning(UserWarning):
@@ -67,14 +75,26 @@ def admit(
     DataError
         A required column is missing, or a column holds nothing that could be its type.
     """
-    now = now if now is not None else pd.Timestamp.now(tz="UTC").tz_localize(None) + pd.Timedelta(days=1)
-    period = period if period is not None else pd.Timedelta(days=1)
-    con.execute("create table if not exists rejects (table_name varchar, rule varchar, content varchar)")
-    con.execute("create or replace temp table torn_lines (source varchar, line bigint, content varchar, why varchar)")
+    prepare(con)
     try:
         scan(con, source, "incoming")
     except DataError as error:
         raise DataError(f"{table.name}: {error}") from None
+    return admit_incoming(con, table, now=now, period=period)
+
+
+def prepare(con: Any) -> None:
+    """Make the tables that a scan and an admission write to: `rejects` (if not there) and an empty `torn_lines`."""
+    con.execute("create table if not exists rejects (table_name varchar, rule varchar, content varchar)")
+    con.execute("create or replace temp table torn_lines (source varchar, line bigint, content varchar, why varchar)")
+
+
+def admit_incoming(
+    con: Any, table: Table, *, now: pd.Timestamp | None = None, period: pd.Timedelta | None = None
+) -> Admission:
+    """Do what `admit` does, for a source that stands ready as the view `incoming` (after `prepare`)."""
+    now = now if now is not None else pd.Timestamp.now(tz="UTC").tz_localize(None) + pd.Timedelta(days=1)
+    period = period if period is not None else pd.Timedelta(days=1)
     physical = {row[0]: row[1] for row in con.execute("describe incoming").fetchall()}
     came = _match_names(table, list(physical))
     _require_columns(table, came, list(physical))

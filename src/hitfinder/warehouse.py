@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import csv
 import glob
 import os
 import tempfile
@@ -17,7 +18,24 @@ import pyarrow as pa
 
 from hitfinder.errors import DataError
 
-__all__ = ["TableLike", "build", "frame", "load_sql", "open_warehouse", "quoted", "scan"]
+__all__ = [
+    "TableLike",
+    "as_utf8",
+    "build",
+    "build_text",
+    "csv_header",
+    "csv_reader",
+    "drop_reader_tables",
+    "frame",
+    "is_parquet",
+    "keep_torn_lines",
+    "literal",
+    "load_file",
+    "load_sql",
+    "open_warehouse",
+    "quoted",
+    "scan",
+]
 
 # pandas or polars DataFrame, pyarrow Table, DuckDB relation, or the path of a Parquet or CSV file (a glob for many).
 TableLike = Any
@@ -67,7 +85,12 @@ def load_sql(name: str) -> str:
 
 def build(con: Any, name: str) -> None:
     """Make the temporary table `name` from the select in `sql/<name>.sql`; what it reads must exist already."""
-    con.execute(f"create or replace temp table {quoted(name)} as\n{load_sql(name)}")
+    build_text(con, name, load_sql(name))
+
+
+def build_text(con: Any, name: str, select: str) -> None:
+    """Make the temporary table `name` from a select."""
+    con.execute(f"create or replace temp table {quoted(name)} as\n{select}")
 
 
 def quoted(name: str) -> str:
@@ -81,7 +104,7 @@ def quoted(name: str) -> str:
 
 def frame(con: Any, query: str, parameters: list[Any] | None = None) -> pd.DataFrame:
     """Run a query and return a pandas DataFrame; money comes as float."""
-    table = con.execute(query, parameters or []).to_arrow_table()
+    table = con.sql(query, params=parameters).to_arrow_table()
     fields = [field.with_type(pa.float64()) if pa.types.is_decimal(field.type) else field for field in table.schema]
     rows: pd.DataFrame = table.cast(pa.schema(fields)).to_pandas()
     return rows
@@ -148,38 +171,102 @@ def _scan_files(con: Any, pattern: str, view: str) -> None:
     selects = []
     for place, path in enumerate(paths):
         part = f"{view}_file_{place}"
-        if Path(path).suffix.lower() in (".parquet", ".pq"):
-            reader = f"read_parquet({_literal(path)})"
-        else:
-            reader = _csv_reader(path)
-        try:
-            con.execute(f"create or replace temp table {quoted(part)} as select * from {reader}")
-        except duckdb.Error as error:
-            raise DataError(f"{path}: can't be read as {Path(path).suffix or 'CSV'} ({_first_line(error)})") from None
-        _keep_torn_lines(con, path)
+        load_file(con, path, part)
         selects.append(f"select * from {quoted(part)}")
     con.execute(f"create or replace temp view {quoted(view)} as " + " union all by name ".join(selects))
 
 
-def _csv_reader(path: str) -> str:
-    readable = _as_utf8(path)
-    with open(readable, encoding="utf-8-sig", errors="replace") as file:  # noqa: PTH123 - one line of a large file
-        header = file.readline(MAX_LINE_BYTES)
-    if not header.strip():
-        raise DataError(f"{path}: expected a header line, got an empty file")
-    delimiter = max(",\t;|", key=header.count)
+def load_file(con: Any, path: str, table: str, *, skip: int = 0) -> None:
+    """Make the temporary table `table` of one Parquet or CSV file; `skip` lines of a CSV stand before its header.
+
+    Raises
+    ------
+    DataError
+        The file is empty or can't be read at all.
+    """
+    if is_parquet(path):
+        _load(con, path, table, [f"read_parquet({literal(path)})"])
+        return
+    readable = as_utf8(path)
+    try:
+        _load(con, path, table, [csv_reader(readable, path, skip=skip, strict=strict) for strict in (True, False)])
+        keep_torn_lines(con, {readable: path})
+    finally:
+        if readable != path:
+            Path(readable).unlink(missing_ok=True)
+
+
+def _load(con: Any, path: str, table: str, readers: list[str]) -> None:
+    for place, reader in enumerate(readers):
+        try:
+            con.execute(f"create or replace temp table {quoted(table)} as select * from {reader}")
+            return
+        except duckdb.InvalidInputException as error:
+            if place + 1 == len(readers):
+                raise _unreadable(path, error) from None
+            drop_reader_tables(con)
+        except duckdb.Error as error:
+            raise _unreadable(path, error) from None
+
+
+def _unreadable(path: str, error: Exception) -> DataError:
+    return DataError(f"{path}: can't be read as {Path(path).suffix or 'CSV'} ({_first_line(error)})")
+
+
+def is_parquet(path: str) -> bool:
+    """Tell a Parquet file by its name."""
+    return Path(path).suffix.lower() in (".parquet", ".pq")
+
+
+def csv_header(readable: str, name: str, *, skip: int = 0) -> tuple[str, list[str]]:
+    """Return the delimiter and the column names of a CSV in UTF-8, each name once."""
+    with open(readable, encoding="utf-8-sig", errors="replace", newline="") as file:  # noqa: PTH123
+        for _ in range(skip):
+            file.readline(MAX_LINE_BYTES)
+        first = file.readline(MAX_LINE_BYTES)
+        while first and not first.strip():
+            first = file.readline(MAX_LINE_BYTES)
+    if not first.strip("\ufeff \r\n\t\0"):
+        raise DataError(f"{name}: expected a header line, got an empty file")
+    delimiter = max(",\t;|", key=first.count)
+    try:
+        cells = next(csv.reader([first], delimiter=delimiter))
+    except csv.Error as error:
+        raise DataError(f"{name}: expected a header line, got one that can't be read ({error})") from None
+    names: list[str] = []
+    for place, cell in enumerate(cells):
+        name_now = cell.strip() or f"column_{place + 1}"
+        while name_now.lower() in {n.lower() for n in names}:
+            name_now += "_again"
+        names.append(name_now)
+    return delimiter, names
+
+
+def csv_reader(readable: str, name: str, *, skip: int = 0, strict: bool = True) -> str:
+    """Return the SQL that reads a CSV in UTF-8, all columns as text.
+
+    The names are given rather than sniffed: one unclosed quote would make DuckDB's sniffer refuse the whole file.
+    `strict=False` is for a file that mixes the line ends of two systems.
+    """
+    delimiter, names = csv_header(readable, name, skip=skip)
+    columns = ", ".join(f"{literal(n)}: 'varchar'" for n in names)
     return (
-        f"read_csv({_literal(readable)}, all_varchar = true, header = true, delim = {_literal(delimiter)}, "
-        f"quote = '\"', escape = '\"', max_line_size = {MAX_LINE_BYTES}, "
-        "store_rejects = true)"
+        f"read_csv({literal(readable)}, auto_detect = false, header = true, skip = {skip}, columns = {{{columns}}}, "
+        f"delim = {literal(delimiter)}, quote = '\"', escape = '\"', max_line_size = {MAX_LINE_BYTES}, "
+        f"strict_mode = {'true' if strict else 'false'}, store_rejects = true)"
     )
 
 
-def _as_utf8(path: str) -> str:
-    """Return `path`, or a temporary copy in UTF-8 where it is GB18030, UTF-16, or a mixture by line."""
+def as_utf8(path: str) -> str:
+    """Return `path`, or a temporary copy in UTF-8 where it is GB18030, UTF-16, or a mixture by line.
+
+    The caller deletes the copy.
+    """
     if _is_utf8(path):
         return path
-    copy = Path(tempfile.mkstemp(prefix="hitfinder-", suffix=".csv")[1])
+    handle, name = tempfile.mkstemp(prefix="hitfinder-", suffix=".csv")
+    os.close(handle)
+    copy = Path(name)
     with open(path, "rb") as raw, copy.open("w", encoding="utf-8", newline="") as out:  # noqa: PTH123
         if raw.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             raw.seek(0)
@@ -209,19 +296,29 @@ def _is_utf8(path: str) -> bool:
     return True
 
 
-def _keep_torn_lines(con: Any, path: str) -> None:
+def keep_torn_lines(con: Any, names: dict[str, str]) -> None:
+    """Move what the CSV reader could not read to `torn_lines`, once per line; `names` maps the files read to names."""
     try:
-        con.execute(
-            "insert into torn_lines select ?, line, any_value(csv_line), any_value(lower(error_type::varchar)) "
-            "from reject_errors group by line",
-            [path],
-        )
-        con.execute("drop table reject_errors; drop table reject_scans")
+        found = con.execute(
+            "select file_path, line, any_value(csv_line), any_value(lower(error_type::varchar)) "
+            "from reject_errors join (select distinct scan_id, file_id, file_path from reject_scans) "
+            "using (scan_id, file_id) group by file_path, line order by all"
+        ).fetchall()
     except duckdb.CatalogException:
-        return  # nothing was torn: the reader made no such table
+        return  # nothing was read from a CSV: the reader made no such table
+    rows = [[names.get(file, file), *rest] for file, *rest in found]
+    if rows:
+        con.executemany("insert into torn_lines values (?, ?, ?, ?)", rows)
+    drop_reader_tables(con)
 
 
-def _literal(text: str) -> str:
+def drop_reader_tables(con: Any) -> None:
+    """Forget what the CSV reader set aside so far."""
+    con.execute("drop table if exists reject_errors; drop table if exists reject_scans")
+
+
+def literal(text: str) -> str:
+    """Quote a text for SQL."""
     return "'" + text.replace("'", "''") + "'"
 
 

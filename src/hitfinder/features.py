@@ -1,0 +1,120 @@
+"""Features as of a moment: the SQL steps in order, and their result as one row per SKU and moment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hitfinder.settings import Settings
+from hitfinder.warehouse import build, frame
+
+__all__ = ["KEYS", "RATES", "VIEWS", "features", "look_at", "look_back", "set_scope"]
+
+KEYS = ["as_of", "sku_id"]
+
+# Every rate that sql/pairs.sql can count, by what it is counted on.
+RATES = {
+    "impression": tuple(f"{x}_per_impression" for x in ("clicks", "favorites", "carts", "orders", "units", "revenue")),
+    "click": tuple(f"{x}_per_click" for x in ("favorites", "carts", "saves", "orders", "revenue")),
+    "order": ("revenue_per_order", "units_per_order", "refunds_per_revenue"),
+    "day": tuple(f"{x}_per_day" for x in ("visitors", "clicks", "favorites", "carts", "orders", "units", "revenue"))
+    + tuple(f"{x}_again_per_day" for x in ("visitors", "clicks", "orders", "units", "revenue")),
+}
+
+# What is known of each rate: its level against history, its lead over the batch, and so on (see sql/shrunk.sql).
+VIEWS = ("level", "lead", "sibling_lead", "trend", "place", "own_weight")
+
+
+def set_scope(con: Any, settings: Settings, as_of: pd.Timestamp) -> None:
+    """Fix the moment of knowledge: make `scope`, `reports` and `catalog` from the admitted signals and skus.
+
+    Rows of `signals` from after `as_of`, by event time or by `known_at`, do not get past this point.
+    """
+    period = settings.signals.period
+    test_window = settings.label.test_window
+    step = max(period, period * round(test_window / settings.model.ages / period))
+    con.execute(
+        """
+        create or replace temp table scope as
+        select
+            cast($as_of as timestamp) as as_of,
+            cast($period as double) as period_seconds,
+            cast($test as double) as test_seconds,
+            cast($outcome as double) as outcome_seconds,
+            cast($step as double) as step_seconds
+        """,
+        {
+            "as_of": as_of.to_pydatetime(),
+            "period": period.total_seconds(),
+            "test": test_window.total_seconds(),
+            "outcome": settings.label.outcome_window.total_seconds(),
+            "step": step.total_seconds(),
+        },
+    )
+    con.execute(
+        "create or replace temp table steps as "
+        f"select cast(range as bigint) as step from range({int(np.ceil(test_window / step)) + 2})"
+    )
+    build(con, "reports")
+    build(con, "catalog")
+
+
+def look_at(con: Any) -> None:
+    """Take every SKU at the scope's own moment: what a list or a plan needs."""
+    con.execute(
+        "create or replace temp table moments as select scope.as_of, catalog.sku_id from catalog cross join scope"
+    )
+    _observe(con)
+
+
+def look_back(con: Any) -> None:
+    """Take every SKU at its launch and at the later steps of its test window: what a model learns from."""
+    build(con, "training_moments")
+    con.execute("create or replace temp view moments as select * from training_moments")
+    _observe(con)
+
+
+def features(con: Any, rates: pd.DataFrame) -> pd.DataFrame:
+    """Compute the features of every SKU at every moment looked at.
+
+    Parameters
+    ----------
+    con
+        After `look_at` or `look_back`.
+    rates
+        The pooling fitted from history (see `pooling.fit_rates`): rate, mean and four strengths.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per `as_of` and `sku_id`, in that order: the context (ages, counts, price, calendar) and, for each
+        rate, the views in `VIEWS` as `<rate>.<view>`, its `num`, `den`, shrunk rates and `is_measured`.
+    """
+    set_rates(con, rates)
+    build(con, "pairs")
+    build(con, "shrunk")
+    build(con, "context")
+    context = frame(con, "select * from context order by as_of, sku_id")
+    long = frame(con, "select * from shrunk order by as_of, sku_id, rate")
+    names = sorted(rates["rate"])
+    # Every SKU has every rate, in this order: the long table is a block that only wants another shape.
+    blocks = {
+        f"{name}.{column}": long[column].to_numpy()[place :: len(names)]
+        for place, name in enumerate(names)
+        for column in (*VIEWS, "num", "den", "sku_rate", "category_rate", "batch_rate", "is_measured")
+    }
+    return pd.concat([context, pd.DataFrame(blocks, index=context.index)], axis=1)
+
+
+def set_rates(con: Any, rates: pd.DataFrame) -> None:
+    """Hand the pooling to SQL as the table `rates`."""
+    con.register("rates_source", rates)
+    con.execute("create or replace temp table rates as select * from rates_source")
+    con.unregister("rates_source")
+
+
+def _observe(con: Any) -> None:
+    build(con, "visible")
+    build(con, "totals")

@@ -1,0 +1,140 @@
+"""Pooling: how far each rate is pulled towards its style, category, batch and history, fitted from history.
+
+The strength of a level is a number of pseudo-exposures. It is the one with which what had been seen of a SKU early in
+its test best predicts what came later: no distribution has to be believed, and crowded days make the strengths larger by
+themselves. Counts are judged by Poisson deviance; units and money on the log scale, since one bulk order would
+otherwise decide alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hitfinder.features import RATES, set_rates
+from hitfinder.warehouse import build, frame
+
+__all__ = ["LEVELS", "choose_rates", "fit_rates"]
+
+LEVELS = ("batch", "category", "style", "sku")
+
+Array = npt.NDArray[np.float64]
+
+# Strengths tried, as multiples of the mean exposure of a SKU: from "believe the SKU" to "believe the pool". The ends
+# are short of 0 and infinity, since a few batches can't prove either.
+GRID = np.geomspace(0.05, 20, 14)
+# Fewer things counted than this say nothing about a rate.
+MIN_COUNTED = 10
+
+
+def choose_rates(con: Any) -> list[str]:
+    """Name the rates that the signals looked at can tell: on impressions where they are counted, else on days.
+
+    Returns
+    -------
+    list of str
+        Sorted names; empty where nothing was counted.
+    """
+    names = sorted(name for group in RATES.values() for name in group)
+    set_rates(con, pd.DataFrame({"rate": names}))
+    build(con, "pairs")
+    counted = frame(con, "select rate, sum(num) as num, sum(den) as den from pairs group by rate").set_index("rate")
+    told = set(counted.index[(counted["num"] >= MIN_COUNTED) & (counted["den"] > 0)])
+    on_impressions = any(name in told for name in RATES["impression"])
+    dropped = set(RATES["day"] if on_impressions else RATES["impression"])
+    return sorted(told - dropped)
+
+
+def fit_rates(con: Any, names: list[str]) -> pd.DataFrame:
+    """Fit the mean and the four strengths of each rate on the moments looked at.
+
+    Parameters
+    ----------
+    con
+        After `features.look_back`.
+    names
+        Rates to fit, see `choose_rates`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per rate: `rate`, `mean`, and `<level>_strength` for each of `LEVELS`, in units of what the rate is
+        counted on.
+    """
+    set_rates(con, pd.DataFrame({"rate": names}))
+    build(con, "pairs")
+    pairs = frame(con, "select * from pairs where is_measured order by rate, sku_id, as_of")
+    rows = [_fit_one(str(name), group) for name, group in pairs.groupby("rate", sort=True)]
+    return pd.DataFrame(rows, columns=["rate", "mean", *(f"{level}_strength" for level in LEVELS)])
+
+
+def _fit_one(name: str, pairs: pd.DataFrame) -> list[object]:
+    last = pairs.groupby("sku_id")[["num", "den"]].transform("last")
+    rest_num, rest_den = (last["num"] - pairs["num"]).to_numpy(), (last["den"] - pairs["den"]).to_numpy()
+    final = pairs.groupby("sku_id")[["num", "den"]].last()
+    mean = max(float(final["num"].sum()), 0.5) / float(final["den"].sum())
+    # A SKU at several moments is one SKU: its moments share its weight.
+    use = rest_den > 0
+    share = 1 / pairs.assign(use=use).groupby("sku_id")["use"].transform("sum").clip(lower=1).to_numpy()
+    typical = float(final["den"].mean())
+    num, den = pairs["num"].to_numpy(), pairs["den"].to_numpy()
+    pools = {
+        "batch": ["as_of", "batch_id"],
+        "category": ["as_of", "batch_id", "category"],
+        "style": ["as_of", "batch_id", "style_id"],
+    }
+    rate: Array = np.full(len(pairs), mean)
+    heavy = name.startswith(("units", "revenue", "refunds"))
+    strengths = []
+    for level in LEVELS:
+        if level == "sku":
+            pool_num, pool_den = num, den
+        else:
+            # The pools leave the SKU out here, so that a strength is never rewarded for knowing the SKU itself.
+            grouped = pairs.groupby(pools[level])[["num", "den"]].transform("sum")
+            pool_num, pool_den = grouped["num"].to_numpy() - num, grouped["den"].to_numpy() - den
+        best = _best_strength(pool_num, pool_den, rate, rest_num, rest_den, share * use, typical, heavy=heavy)
+        strengths.append(best)
+        if level in ("batch", "category"):
+            pool_num, pool_den = pool_num + num, pool_den + den
+        rate = (pool_num + best * rate) / (pool_den + best)
+    return [name, mean, *strengths]
+
+
+def _best_strength(
+    num: Array,
+    den: Array,
+    parent: Array,
+    rest_num: Array,
+    rest_den: Array,
+    weight: Array,
+    typical: float,
+    *,
+    heavy: bool,
+) -> float:
+    """Return the strength whose estimate from `num`, `den` and `parent` best predicts the rest; the largest if none."""
+    known = den > 0
+    if not (weight * known).sum():
+        return float(GRID[-1] * typical)
+    losses = []
+    for strength in GRID * typical:
+        expected = (num + strength * parent) / (den + strength) * rest_den
+        # What comes later may be higher or lower for all alike; only who is above whom is asked for here.
+        scale = (weight * rest_num).sum() / max((weight * expected).sum(), 1e-300)
+        expected = np.maximum(expected * scale, 1e-12)
+        if heavy:
+            # Where nothing came, the miss is counted as if a typical SKU's hundredth had come.
+            little = 0.01 * (weight * rest_num).sum() / weight.sum() + 1e-12
+            miss = np.log((rest_num + little) / (expected + little))
+            known_weight = weight * known
+            miss -= (known_weight * miss).sum() / known_weight.sum()
+            losses.append(float((known_weight * miss**2).sum()))
+            continue
+        log_ratio = np.where(rest_num > 0, np.log(np.maximum(rest_num, 1e-12) / expected), 0.0)
+        losses.append(float((weight * (rest_num * log_ratio - rest_num + expected)).sum()))
+    # Where several do as well, the stronger pull is the safer one.
+    tolerable = min(losses) + 1e-9 * abs(min(losses))
+    return float((GRID * typical)[max(i for i, loss in enumerate(losses) if loss <= tolerable)])

@@ -1,0 +1,114 @@
+"""Write the ranked list; the suffix of the file says in which form."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hitfinder.errors import DataError, HitfinderError
+from hitfinder.report.content import Content, prepare
+from hitfinder.report.page import render_page
+from hitfinder.report.workbook import write_workbook
+
+__all__ = ["write_list"]
+
+
+def write_list(
+    ranked: pd.DataFrame,
+    out: str | Path,
+    *,
+    skus: pd.DataFrame | None = None,
+    language: str = "en",
+    summary: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a ranked list to a file, whole or not at all. The same list gives the same bytes.
+
+    Parameters
+    ----------
+    ranked
+        What `rank` returns: one row for each SKU. `reason_*` and `expected_value` may be NULL.
+    out
+        Where to. ``.parquet`` and ``.csv`` keep the field names; ``.xlsx`` and ``.html`` are for readers and speak
+        `language`. A missing folder is made. In a CSV file a text that a spreadsheet would run as a formula gets a
+        leading apostrophe; a spreadsheet that opens CSV shortens ids of many digits, the workbook does not.
+    skus
+        The SKU table. Its `title`, `category`, `price` and `image_url` are shown beside, where it has them.
+    language
+        ``"en"`` or ``"zh"``; the reasons are already sentences of that language.
+    summary
+        What to say on top of the page and on the second sheet, all optional: `ranked_by` (name of the way of ranking
+        that was used), `note`, `metric`, `n_trained`, `k`, and how each way did on past batches: `rules` (a list of
+        mappings with `name`, `average_precision` and `hits_at_k`) and `model` (one such mapping). `hits_at_k` is the
+        share of all hits that stood in the first `k` places. Other keys are shown under their own names.
+
+    Returns
+    -------
+    pathlib.Path
+        The file that was written.
+
+    Raises
+    ------
+    DataError
+        The suffix is not one of the four, or the list or the SKU table is not what was expected.
+    SettingsError
+        The language is not known.
+    HitfinderError
+        The file can't be written.
+    """
+    out = Path(out)
+    if out.suffix.lower() not in WRITERS:
+        raise DataError(f"{out}: expected a name that ends in {', '.join(WRITERS)}, got {out.suffix or 'no suffix'!r}")
+    content = prepare(ranked, skus, language, summary)
+    # Not tempfile: its files can be read by their owner only, and a list is made to be shared.
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        WRITERS[out.suffix.lower()](content, partial)
+        partial.replace(out)
+    except OSError as error:
+        raise HitfinderError(
+            f"{out}: can't be written ({error.strerror or error}); close it where it is open, or choose another place"
+        ) from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return out
+
+
+def _write_parquet(content: Content, path: Path) -> None:
+    pq.write_table(pa.Table.from_pandas(content.table, preserve_index=False), path, compression="zstd")
+
+
+def _write_csv(content: Content, path: Path) -> None:
+    table = content.table.copy()
+    for name in table.columns:
+        if not (pd.api.types.is_numeric_dtype(table[name]) or pd.api.types.is_datetime64_any_dtype(table[name])):
+            table[name] = table[name].map(_harmless, na_action="ignore")
+    whole_seconds = (table["as_of"].dropna() == table["as_of"].dropna().dt.floor("s")).all()
+    table["as_of"] = table["as_of"].dt.strftime("%Y-%m-%d %H:%M:%S" if whole_seconds else "%Y-%m-%d %H:%M:%S.%f")
+    # Line ends as in RFC 4180. With a line feed alone, a bare carriage return in a title goes unquoted.
+    # The mark at the start (BOM) tells Excel that this is UTF-8; without it Chinese comes out garbled.
+    path.write_bytes(table.to_csv(index=False, lineterminator="\r\n").encode("utf-8-sig"))
+
+
+def _harmless(value: object) -> str:
+    """Keep a spreadsheet from running a text as a formula, full-width signs of Chinese keyboards included."""
+    text = str(value)
+    return f"'{text}" if text.lstrip()[:1] in {*"=+-@＝＋－＠"} or text[:1] in {*"\t\r\n"} else text
+
+
+def _write_page(content: Content, path: Path) -> None:
+    path.write_bytes(render_page(content).encode())
+
+
+WRITERS: dict[str, Callable[[Content, Path], None]] = {
+    ".parquet": _write_parquet,
+    ".csv": _write_csv,
+    ".xlsx": write_workbook,
+    ".html": _write_page,
+}

@@ -1,0 +1,246 @@
+"""The list as an Excel workbook: the list itself, and a sheet that explains it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import xlsxwriter
+
+from hitfinder.errors import DataError
+from hitfinder.report.content import ACTIONS, BESIDE, COLUMNS, REASONS, Content, decimals_of
+
+__all__ = ["write_workbook"]
+
+# What a buyer reads comes first, what a machine needs last.
+ORDER = ("rank", "action", "sku_id", "title", "category", "price", "hit_probability", "hit_probability_low",
+         "hit_probability_high", "expected_value", "reason_1", "reason_2", "reason_3", "batch_id", "image_url",
+         "model_version", "as_of")  # fmt: skip
+WIDTHS = {"rank": 7, "action": 12, "sku_id": 22, "title": 34, "category": 16, "price": 10, "hit_probability": 13,
+          "hit_probability_low": 12, "hit_probability_high": 12, "expected_value": 14, "reason_1": 36, "reason_2": 36,
+          "reason_3": 36, "batch_id": 12, "image_url": 13, "model_version": 18, "as_of": 17}  # fmt: skip
+NUMBERS = ("price", "hit_probability", "hit_probability_low", "hit_probability_high", "expected_value")
+FILLS = {"scale": ("#0B5D4B", "#D8F1E8"), "test": ("#6B4400", "#FCECC9"), "stop": ("#454F5B", "#E6E9ED")}
+MAX_ROWS = 1_048_575  # below the headings
+MAX_LINKS = 65_000  # Excel refuses a sheet with more than 65,530
+MAX_TEXT = 32_767
+
+
+def write_workbook(content: Content, path: Path) -> None:
+    """Write the workbook. Ids stay texts, and no text becomes a formula or a link by itself.
+
+    Raises
+    ------
+    DataError
+        More rows than a sheet can hold.
+    """
+    if len(content.table) > MAX_ROWS:
+        raise DataError(
+            f"expected at most {MAX_ROWS} rows for a workbook, got {len(content.table)}; write .csv or .parquet"
+        )
+    options = {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
+    with xlsxwriter.Workbook(str(path), options) as book:
+        # A fixed moment, so that the same list gives the same bytes.
+        created = dt.datetime(2000, 1, 1) if content.as_of is None else content.as_of.to_pydatetime()  # noqa: DTZ001  # UTC, stored naive
+        book.set_properties({"title": content.title, "created": created, "author": "hitfinder"})
+        _list_sheet(book, content)
+        _about_sheet(book, content)
+
+
+def _headings(content: Content) -> dict[str, str]:
+    """Heading of each column, in the order of the sheet; a column of the caller's own keeps its name."""
+    words = content.words
+    names = {name: words.get(name, name) for name in content.table.columns}
+    names |= {"expected_value": content.value_heading}
+    if "title" in names:
+        names["title"] = words["title_column"]
+    ordered = [n for n in ORDER if n in names]
+    return {n: names[n] for n in [*ordered, *(n for n in names if n not in ordered)]}
+
+
+def _list_sheet(book: Any, content: Content) -> None:
+    sheet = book.add_worksheet(content.words["sheet_list"])
+    table, n_rows = content.table, len(content.table)
+    headings = _headings(content)
+    look = {"valign": "top", "font_size": 10}
+    dark = {"bold": True, "font_color": "white", "bg_color": "#1F2D3A", "valign": "vcenter", "text_wrap": True}
+    head, head_of_numbers = book.add_format(dark), book.add_format({**dark, "align": "right"})
+    plain = book.add_format(look)
+    formats = {
+        **dict.fromkeys(REASONS, book.add_format({**look, "text_wrap": True, "align": "left", "indent": 1})),
+        "title": book.add_format({**look, "text_wrap": True}),
+        **dict.fromkeys(("hit_probability_low", "hit_probability_high"), book.add_format(
+            {**look, "num_format": "0.0%", "font_color": "#5A6673"})),
+        "hit_probability": book.add_format({**look, "num_format": "0.0%", "bold": True}),
+        "expected_value": book.add_format({**look, "num_format": _number_format(table["expected_value"])}),
+        "sku_id": book.add_format({**look, "num_format": "@"}),
+        "as_of": book.add_format({**look, "num_format": "yyyy-mm-dd hh:mm", "align": "left"}),
+        "action": book.add_format({**look, "bold": True, "align": "center"}),
+        "rank": book.add_format({**look, "num_format": "0", "align": "center"}),
+        "image_url": book.add_format({**look, "font_color": "#0B57A4", "underline": 1}),
+    }  # fmt: skip
+    if "price" in table:
+        formats["price"] = book.add_format({**look, "num_format": "#,##0.00"})
+    sheet.set_row(0, 32)
+    for place, (name, heading) in enumerate(headings.items()):
+        sheet.set_column(place, place, WIDTHS.get(name, 16), None)
+        sheet.write_string(0, place, heading, head_of_numbers if name in NUMBERS else head)
+        values = table[name]
+        if name == "action":
+            values = values.map({a: content.words[f"action_{a}"] for a in ACTIONS})
+        _write_column(sheet, place, name, values, formats.get(name, plain), content)
+
+    _set_heights(sheet, table)
+    places = {name: place for place, name in enumerate(headings)}
+    last = max(n_rows, 1)
+    for action, (ink, fill) in FILLS.items():
+        # By rule and not by cell, so that the colour follows when a buyer overrides the action.
+        rule = {"type": "cell", "criteria": "==", "value": f'"{content.words[f"action_{action}"]}"',
+                "format": book.add_format({"font_color": ink, "bg_color": fill})}  # fmt: skip
+        sheet.conditional_format(1, places["action"], last, places["action"], rule)
+    bar = {"type": "data_bar", "bar_solid": True, "bar_color": "#9FD5C5", "bar_border_color": "#9FD5C5",
+           "min_type": "num", "max_type": "num", "min_value": 0, "max_value": 1}  # fmt: skip
+    sheet.conditional_format(1, places["hit_probability"], last, places["hit_probability"], bar)
+    sheet.ignore_errors({"number_stored_as_text": f"A2:XFD{last + 1}"})
+    sheet.freeze_panes(1, places["sku_id"] + 1)
+    sheet.autofilter(0, 0, last, len(headings) - 1)
+    _print_setup(sheet, content)
+    sheet.repeat_rows(0)
+    sheet.print_area(0, 0, last, places["reason_3"])  # what only machines need stays off the paper
+
+
+def _number_format(column: pd.Series) -> str:
+    decimals = decimals_of(column)
+    return "#,##0" + ("." + "0" * decimals if decimals else "")
+
+
+def _write_column(sheet: Any, place: int, name: str, values: pd.Series, look: Any, content: Content) -> None:
+    n_links = 0
+    for row, (value, missing) in enumerate(zip(values.tolist(), values.isna().tolist(), strict=True), start=1):
+        if missing:
+            sheet.write_blank(row, place, None, look)
+        elif isinstance(value, bool):
+            sheet.write_boolean(row, place, value, look)
+        elif isinstance(value, dt.datetime):
+            sheet.write_datetime(row, place, value, look)
+        elif isinstance(value, int | float) and name != "sku_id":
+            sheet.write_number(row, place, value, look)
+        elif name == "image_url" and n_links < MAX_LINKS and _is_link(str(value)):
+            sheet.write_url(row, place, str(value), look, content.words["open_image"])
+            n_links += 1
+        else:
+            text = str(value)
+            # A cell holds no more; the dots show that something was cut.
+            sheet.write_string(row, place, text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…", look)
+
+
+def _set_heights(sheet: Any, table: pd.DataFrame) -> None:
+    """Give each row the room that its wrapped texts need: not every program does so when it opens the file."""
+    wrapped = [n for n in ("title", *REASONS) if n in table]
+    for row, texts in enumerate(table[wrapped].itertuples(index=False), start=1):
+        lines = max(
+            (_n_lines(str(t), WIDTHS[n] - 3) for n, t in zip(wrapped, texts, strict=True) if pd.notna(t)), default=1
+        )
+        sheet.set_row(row, 15 * min(lines, 8))
+
+
+def _n_lines(text: str, width: int) -> int:
+    """Lines that a text takes at a width in Latin signs, a little too many rather than too few.
+
+    >>> _n_lines("Two words", 20), _n_lines("数据还不明朗：继续测试。", 20), _n_lines("", 20)
+    (1, 2, 1)
+    """
+    # Chinese signs are twice as wide.
+    return sum(
+        max(1, -(-sum(2 if ord(s) > 0x2E80 else 1 for s in part) // width)) for part in (text or " ").splitlines()
+    )
+
+
+def _is_link(text: str) -> bool:
+    return text.lower().startswith(("http://", "https://")) and len(text) <= 2_000
+
+
+def _about_sheet(book: Any, content: Content) -> None:
+    words = content.words
+    sheet = book.add_worksheet(words["sheet_about"])
+    heading = book.add_format({"bold": True, "font_size": 16})
+    part = book.add_format({"bold": True, "font_size": 12, "bottom": 1, "bottom_color": "#B8C1CB"})
+    label = book.add_format({"font_color": "#5A6673", "valign": "top"})
+    text = book.add_format({"text_wrap": True, "valign": "top", "align": "left"})
+    strong = book.add_format({"text_wrap": True, "valign": "top", "bold": True})
+    alarm = book.add_format({"text_wrap": True, "valign": "top", "bold": True, "font_color": "#8A2B06"})
+    for place, width in enumerate((34, 28, 30, 22)):
+        sheet.set_column(place, place, width)
+    sheet.hide_gridlines(2)
+    row = 0
+
+    def line(*cells: tuple[str, Any]) -> None:
+        nonlocal row
+        for place, (value, look) in enumerate(cells):
+            sheet.write_string(row, place, value, look)
+        row += 1
+
+    def wide(start: int, value: str, look: Any, width: int) -> None:
+        """One text over the columns from `start` on, with room for its lines: Excel doesn't grow merged rows."""
+        nonlocal row
+        sheet.merge_range(row, start, row, 3, "", look)
+        sheet.write_string(row, start, value, look)
+        sheet.set_row(row, 15 * _n_lines(value, width) + 1)
+        row += 1
+
+    def section(name: str) -> None:
+        nonlocal row
+        row += 1
+        line((words[name], part), ("", part), ("", part), ("", part))
+
+    line((content.title, heading))
+    facts = [(words["as_of"], content.as_of_text), (words["model_version"], content.model_version),
+             (words["n_skus"], f"{len(content.table):,}"), *content.facts]  # fmt: skip
+    for name, value in facts:
+        sheet.write_string(row, 0, name, label)
+        wide(1, value or words["none"], text, 76)
+    if content.note:
+        sheet.write_string(row, 0, words["note"], label)
+        wide(1, content.note, text, 76)
+
+    section("actions")
+    line((words["action"], label), (words["count"], label), (words["meaning"], label))
+    for action in ACTIONS:
+        ink, fill = FILLS[action]
+        badge = book.add_format({"bold": True, "font_color": ink, "bg_color": fill, "valign": "top"})
+        sheet.write_string(row, 0, words[f"action_{action}"], badge)
+        sheet.write_number(row, 1, content.counts[action], book.add_format({"align": "left", "num_format": "#,##0"}))
+        wide(2, words[f"action_{action}_meaning"], text, 48)
+
+    if content.methods:
+        section("quality")
+        wide(0, words["quality_intro"], text, 110)
+        line((words["method"], label), *((h, label) for h in content.measures.values()))
+        for method in content.methods:
+            name = f"{method['name']} ({words['used']})" if method["used"] else method["name"]
+            look = strong if method["used"] else text
+            line((name, look), *((v, look) for v in method["texts"].values()))
+        for key in ("average_precision", "hits_at_k"):
+            if key in content.measures:
+                wide(0, words[f"{key}_meaning"], label, 110)
+        if content.warning:
+            wide(0, content.warning, alarm, 100)
+
+    section("columns")
+    line((words["column"], label), (words["field"], label), (words["meaning"], label))
+    for name, title in _headings(content).items():
+        sheet.write_string(row, 0, title, strong)
+        sheet.write_string(row, 1, name, text)
+        wide(2, words[f"{name}_meaning"] if name in (*COLUMNS, *BESIDE) else "", text, 48)
+    _print_setup(sheet, content)
+    sheet.fit_to_pages(1, 1)
+
+
+def _print_setup(sheet: Any, content: Content) -> None:
+    sheet.set_landscape()
+    sheet.set_paper(9)  # A4
+    sheet.fit_to_pages(1, 0)
+    sheet.set_margins(left=0.4, right=0.4, top=0.5, bottom=0.6)
+    sheet.set_footer(f"&L&8{content.title.replace('&', '&&')}&R&8{content.words['page_of']}")

@@ -1,0 +1,94 @@
+-- shrunk: every rate pulled towards its pools by hierarchical empirical Bayes:
+-- history -> batch -> category in the batch -> siblings of the style -> the SKU itself.
+-- Each level is (what it counted + strength x the level above) / (what it was counted on + strength); the strengths are
+-- pseudo-exposures fitted from history. Siblings leave the SKU itself out, so that nothing is counted twice there.
+-- Grain: as_of, sku_id, rate.
+-- Reads: pairs, rates (rate, mean, batch_strength, category_strength, style_strength, sku_strength).
+with
+pooled as (
+    select
+        pairs.*,
+        cast(sum(num) over (partition by as_of, batch_id, rate) as double) as batch_num,
+        cast(sum(den) over (partition by as_of, batch_id, rate) as double) as batch_den,
+        cast(sum(num) over (partition by as_of, batch_id, category, rate) as double) as category_num,
+        cast(sum(den) over (partition by as_of, batch_id, category, rate) as double) as category_den,
+        cast(sum(num) over (partition by as_of, batch_id, style_id, rate) - num as double) as sibling_num,
+        cast(sum(den) over (partition by as_of, batch_id, style_id, rate) - den as double) as sibling_den
+    from pairs
+),
+
+batch_level as (
+    select
+        pooled.*,
+        rates.mean as history_rate,
+        rates.category_strength,
+        rates.style_strength,
+        rates.sku_strength,
+        (batch_num + rates.batch_strength * rates.mean) / (batch_den + rates.batch_strength) as batch_rate
+    from pooled
+    inner join rates on pooled.rate = rates.rate
+),
+
+category_level as (
+    select
+        batch_level.*,
+        (category_num + category_strength * batch_rate) / (category_den + category_strength) as category_rate
+    from batch_level
+),
+
+style_level as (
+    select
+        category_level.*,
+        (sibling_num + style_strength * category_rate) / (sibling_den + style_strength) as style_rate
+    from category_level
+),
+
+sku_level as (
+    select
+        as_of,
+        sku_id,
+        batch_id,
+        rate,
+        is_measured,
+        cast(num as double) as num,
+        cast(den as double) as den,
+        sibling_den,
+        history_rate,
+        batch_rate,
+        category_rate,
+        style_rate,
+        (cast(num as double) + sku_strength * style_rate) / (cast(den as double) + sku_strength) as sku_rate,
+        cast(den as double) / (cast(den as double) + sku_strength) as own_weight,
+        (cast(num_late as double) + sku_strength * style_rate) / (cast(den_late as double) + sku_strength)
+        as late_rate,
+        (cast(num - num_late as double) + sku_strength * style_rate)
+        / (greatest(cast(den - den_late as double), 0) + sku_strength) as early_rate
+    from style_level
+),
+
+compared as (
+    select
+        as_of,
+        sku_id,
+        rate,
+        is_measured,
+        num,
+        den,
+        sku_rate,
+        category_rate,
+        batch_rate,
+        own_weight,
+        ln(sku_rate / history_rate) as level,
+        ln(sku_rate / batch_rate) as lead,
+        ln(style_rate / category_rate) as sibling_lead,
+        ln(late_rate / early_rate) as trend,
+        -- Place in the batch from 0 (last) to 1 (first), ties in the middle of the places they share; a SKU alone is 0.5.
+        (
+            rank() over (partition by as_of, batch_id, rate order by sku_rate asc nulls last)
+            + count(*) over (partition by as_of, batch_id, rate)
+            - rank() over (partition by as_of, batch_id, rate order by sku_rate desc nulls last)
+        ) / (2.0 * count(*) over (partition by as_of, batch_id, rate)) as place
+    from sku_level
+)
+
+select * from compared
