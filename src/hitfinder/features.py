@@ -10,7 +10,7 @@ import pandas as pd
 from hitfinder.settings import Settings
 from hitfinder.warehouse import build, frame
 
-__all__ = ["KEYS", "RATES", "VIEWS", "features", "look_at", "look_back", "set_scope"]
+__all__ = ["KEYS", "RATES", "VIEWS", "count_pairs", "features", "look_at", "look_back", "set_scope"]
 
 KEYS = ["as_of", "sku_id"]
 
@@ -82,7 +82,7 @@ def features(con: Any, rates: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     con
-        After `look_at` or `look_back`.
+        After `look_at` or `look_back`, and `count_pairs` of the same rates.
     rates
         The pooling fitted from history (see `pooling.fit_rates`): rate, mean and four strengths.
 
@@ -92,8 +92,7 @@ def features(con: Any, rates: pd.DataFrame) -> pd.DataFrame:
         One row per `as_of` and `sku_id`, in that order: the context (ages, counts, price, calendar) and, for each
         rate, the views in `VIEWS` as `<rate>.<view>`, its `num`, `den`, shrunk rates and `is_measured`.
     """
-    set_rates(con, rates)
-    build(con, "pairs")
+    _set_rates(con, rates)
     build(con, "shrunk")
     build(con, "context")
     context = frame(con, "select * from context order by as_of, sku_id")
@@ -108,7 +107,13 @@ def features(con: Any, rates: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([context, pd.DataFrame(blocks, index=context.index)], axis=1)
 
 
-def set_rates(con: Any, rates: pd.DataFrame) -> None:
+def count_pairs(con: Any, names: list[str]) -> None:
+    """Count the named rates for every SKU and moment looked at: make the table `pairs`."""
+    _set_rates(con, pd.DataFrame({"rate": names}))
+    build(con, "pairs")
+
+
+def _set_rates(con: Any, rates: pd.DataFrame) -> None:
     """Hand the pooling to SQL as the table `rates`."""
     con.register("rates_source", rates)
     con.execute("create or replace temp table rates as select * from rates_source")

@@ -1,8 +1,8 @@
 """Pooling: how far each rate is pulled towards its style, category, batch and history, fitted from history.
 
 The strength of a level is a number of pseudo-exposures. It is the one with which what had been seen of a SKU early in
-its test best predicts what came later: no distribution has to be believed, and crowded days make the strengths larger by
-themselves. Counts are judged by Poisson deviance; units and money on the log scale, since one bulk order would
+its test best predicts what came later: no distribution has to be believed, and crowded days make the strengths larger
+by themselves. Counts are judged by Poisson deviance; units and money on the log scale, since one bulk order would
 otherwise decide alone.
 """
 
@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hitfinder.features import RATES, set_rates
-from hitfinder.warehouse import build, frame
+from hitfinder.features import RATES, count_pairs
+from hitfinder.warehouse import frame
 
-__all__ = ["LEVELS", "choose_rates", "fit_rates"]
+__all__ = ["LEVELS", "choose_rates", "fit_rates", "load_pairs"]
 
 LEVELS = ("batch", "category", "style", "sku")
 
@@ -33,30 +33,36 @@ MIN_COUNTED = 10
 def choose_rates(con: Any) -> list[str]:
     """Name the rates that the signals looked at can tell: on impressions where they are counted, else on days.
 
+    Leaves the table `pairs` with these rates.
+
     Returns
     -------
     list of str
         Sorted names; empty where nothing was counted.
     """
-    names = sorted(name for group in RATES.values() for name in group)
-    set_rates(con, pd.DataFrame({"rate": names}))
-    build(con, "pairs")
+    count_pairs(con, sorted(name for group in RATES.values() for name in group))
     counted = frame(con, "select rate, sum(num) as num, sum(den) as den from pairs group by rate").set_index("rate")
     told = set(counted.index[(counted["num"] >= MIN_COUNTED) & (counted["den"] > 0)])
     on_impressions = any(name in told for name in RATES["impression"])
-    dropped = set(RATES["day"] if on_impressions else RATES["impression"])
-    return sorted(told - dropped)
+    chosen = sorted(told - set(RATES["day"] if on_impressions else RATES["impression"]))
+    con.execute("delete from pairs where rate not in (select unnest($chosen))", {"chosen": chosen})
+    return chosen
 
 
-def fit_rates(con: Any, names: list[str]) -> pd.DataFrame:
-    """Fit the mean and the four strengths of each rate on the moments looked at.
+def load_pairs(con: Any) -> pd.DataFrame:
+    """Return what was counted of every rate, SKU and moment: what `fit_rates` reads."""
+    return frame(con, "select * from pairs where is_measured order by rate, sku_id, as_of")
+
+
+def fit_rates(pairs: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """Fit the mean and the four strengths of each rate.
 
     Parameters
     ----------
-    con
-        After `features.look_back`.
+    pairs
+        From `load_pairs`; only rows of SKUs that may be learned from.
     names
-        Rates to fit, see `choose_rates`.
+        Rates to fit, see `choose_rates`. One of which nothing was counted gets the strongest pull.
 
     Returns
     -------
@@ -64,10 +70,8 @@ def fit_rates(con: Any, names: list[str]) -> pd.DataFrame:
         One row per rate: `rate`, `mean`, and `<level>_strength` for each of `LEVELS`, in units of what the rate is
         counted on.
     """
-    set_rates(con, pd.DataFrame({"rate": names}))
-    build(con, "pairs")
-    pairs = frame(con, "select * from pairs where is_measured order by rate, sku_id, as_of")
-    rows = [_fit_one(str(name), group) for name, group in pairs.groupby("rate", sort=True)]
+    groups = dict(iter(pairs.groupby("rate", sort=True)))
+    rows = [_fit_one(name, groups[name]) if name in groups else [name, 1e-9, *[1.0] * 4] for name in names]
     return pd.DataFrame(rows, columns=["rate", "mean", *(f"{level}_strength" for level in LEVELS)])
 
 
@@ -75,11 +79,11 @@ def _fit_one(name: str, pairs: pd.DataFrame) -> list[object]:
     last = pairs.groupby("sku_id")[["num", "den"]].transform("last")
     rest_num, rest_den = (last["num"] - pairs["num"]).to_numpy(), (last["den"] - pairs["den"]).to_numpy()
     final = pairs.groupby("sku_id")[["num", "den"]].last()
-    mean = max(float(final["num"].sum()), 0.5) / float(final["den"].sum())
+    mean = max(float(final["num"].sum()), 0.5) / max(float(final["den"].sum()), 1e-9)
     # A SKU at several moments is one SKU: its moments share its weight.
     use = rest_den > 0
     share = 1 / pairs.assign(use=use).groupby("sku_id")["use"].transform("sum").clip(lower=1).to_numpy()
-    typical = float(final["den"].mean())
+    typical = max(float(final["den"].mean()), 1e-9)
     num, den = pairs["num"].to_numpy(), pairs["den"].to_numpy()
     pools = {
         "batch": ["as_of", "batch_id"],

@@ -76,6 +76,7 @@ def load_reports(
         dropped = [name for name in physical if names_a_person(name)]
         persons.update(dropped)
         selects.append(_report(part, {n: t for n, t in physical.items() if n not in dropped}, extra, channel, path))
+    con.execute("update torn_lines set source = parse_filename(source)")
     if persons:
         con.execute("update torn_lines set content = null")
     con.execute("create or replace temp table reports as " + "\nunion all by name\n".join(selects))

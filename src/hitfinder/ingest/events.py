@@ -86,7 +86,7 @@ def read_events(
                 if strict:  # line ends of two systems in one file
                     continue
                 raise DataError(f"{paths[0]}: can't be read ({str(error).splitlines()[0]})") from None
-            except (duckdb.IOException, duckdb.DataError) as error:
+            except (duckdb.IOException, duckdb.DataError, duckdb.OutOfMemoryException) as error:
                 raise DataError(f"{paths[0]}: can't be read ({str(error).splitlines()[0]})") from None
             keep_torn_lines(con, names)
             if "person" in log.columns or "session" in log.columns:
@@ -233,6 +233,7 @@ def _count(con: Any, log: EventLog) -> EventsRead:
             'content', content, 'why', why) as varchar) from torn_lines
         """
     )
+    con.execute("delete from torn_lines")  # they are accounted for; the tables made of the events have none
     counts = dict(
         con.execute("select rule, count(*) from rejects where table_name = 'events' group by 1 order by 1").fetchall()
     )

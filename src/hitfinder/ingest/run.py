@@ -176,7 +176,7 @@ def _groups(con: Any, paths: list[str], format: str, call: _Call) -> dict[str, l
         groups.setdefault(name, []).append(path)
     if len(set(groups) - {"skus"}) > 1:
         raise DataError(
-            f"expected files of one format (and skus), got {', '.join(sorted(groups))}; give each format a call of its own"
+            f"expected files of one format (and skus), got {', '.join(sorted(groups))}; give each format its own call"
         )
     if "events" in groups and call.log is None:
         raise DataError("events: expected a mapping file with [columns] and [events], got none; give --mapping")

@@ -19,67 +19,13 @@ __all__ = ["digest", "header_of", "is_json", "load_files", "names_a_person", "op
 
 # Whole names, letters and digits only: `user_id` and `User ID` are one. Counts such as `users` are no person.
 PERSON_NAMES = frozenset(
-    [
-        "user",
-        "userid",
-        "uid",
-        "userpseudoid",
-        "usersession",
-        "username",
-        "nickname",
-        "session",
-        "sessionid",
-        "visitor",
-        "visitorid",
-        "customer",
-        "customerid",
-        "customername",
-        "customeremail",
-        "person",
-        "personid",
-        "client",
-        "clientid",
-        "device",
-        "deviceid",
-        "member",
-        "memberid",
-        "buyer",
-        "buyerid",
-        "buyername",
-        "email",
-        "emailaddress",
-        "mail",
-        "phone",
-        "phonenumber",
-        "mobile",
-        "tel",
-        "openid",
-        "unionid",
-        "ip",
-        "ipaddress",
-        "useragent",
-        "用户",
-        "用户id",
-        "用户名",
-        "会员",
-        "会员id",
-        "会员名",
-        "买家",
-        "买家id",
-        "买家昵称",
-        "买家会员名",
-        "客户",
-        "客户id",
-        "客户名称",
-        "手机",
-        "手机号",
-        "姓名",
-        "收货人",
-        "收货人姓名",
-        "邮箱",
-        "访客id",
-        "设备id",
-    ]
+    """
+    user userid uid userpseudoid usersession username nickname session sessionid visitor visitorid customer customerid
+    customername customeremail person personid client clientid device deviceid member memberid buyer buyerid buyername
+    email emailaddress mail phone phonenumber mobile tel openid unionid ip ipaddress useragent
+    用户 用户id 用户名 会员 会员id 会员名 买家 买家id 买家昵称 买家会员名 客户 客户id 客户名称 手机 手机号 姓名 收货人
+    收货人姓名 邮箱 访客id 设备id
+    """.split()  # noqa: SIM905 - a list of words reads best as words
 )
 HEAD_BYTES = 2**20
 
@@ -158,7 +104,11 @@ def header_of(con: Any, path: str) -> list[str]:
         The file is empty or can't be read.
     """
     if is_parquet(path) or is_json(path):
-        reader = f"read_parquet({literal(path)})" if is_parquet(path) else f"read_ndjson({literal(path)})"
+        reader = (
+            f"read_parquet({literal(path)})"
+            if is_parquet(path)
+            else f"read_ndjson({literal(path)}, ignore_errors = true)"
+        )
         try:
             return [row[0] for row in con.execute(f"describe select * from {reader}").fetchall()]
         except duckdb.Error as error:
@@ -244,6 +194,7 @@ def load_files(con: Any, paths: Sequence[str], view: str) -> tuple[str, ...]:
             raise DataError(f"expected a table, got only columns that name a person: {', '.join(sorted(persons))}")
         selects.append(f"select {', '.join(kept)} from {quoted(part)}")
     con.execute(f"create or replace temp view {quoted(view)} as " + " union all by name ".join(selects))
+    con.execute("update torn_lines set source = parse_filename(source)")
     if persons:  # a torn line may hold a person anywhere
         con.execute("update torn_lines set content = null")
     return tuple(sorted(persons))

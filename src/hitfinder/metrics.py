@@ -1,0 +1,125 @@
+"""How good a ranking is: measured list by list, as a merchant reads it, and averaged over lists."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.metrics import average_precision_score, ndcg_score
+
+__all__ = ["bootstrap_difference", "calibration_error", "list_metrics", "summarise"]
+
+Array = npt.NDArray[np.float64]
+
+
+def list_metrics(
+    lists: npt.ArrayLike, hit: npt.ArrayLike, value: npt.ArrayLike, score: npt.ArrayLike, *, min_size: int = 10
+) -> pd.DataFrame:
+    """Measure a score on each list that holds a hit, a miss, and at least `min_size` SKUs.
+
+    Parameters
+    ----------
+    lists, hit, value, score
+        Per row: the list it stands on, whether it became a hit, what it was worth (0 or more), and its score.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per list, in order: `average_precision`, `hits_at_k` (share of the k hits found among the first k),
+        `ndcg_at_k`, `value_at_k` (value of the first k over that of the best k), `k`, `found`, `size`. Ties in the
+        score count as if broken at random.
+
+    Examples
+    --------
+    >>> m = list_metrics([1] * 4, [1, 0, 0, 1], [9, 1, 1, 5], [4, 3, 2, 1], min_size=4)
+    >>> m[["average_precision", "hits_at_k", "k"]].round(2).values.tolist()
+    [[0.75, 0.5, 2.0]]
+    """
+    table = pd.DataFrame(
+        {"hit": np.asarray(hit, float), "value": np.asarray(value, float), "score": np.asarray(score, float)}
+    )
+    rows = {}
+    for name, group in table.groupby(np.asarray(lists), sort=True):
+        hits, k = group["hit"].to_numpy(), int(group["hit"].sum())
+        if len(group) < min_size or k == 0 or k == len(group):
+            continue
+        scores, values = group["score"].to_numpy(), np.maximum(group["value"].to_numpy(), 0.0)
+        chance = _chance_of_top(scores, k)
+        best = np.sort(values)[::-1][:k].sum()
+        rows[name] = {
+            "average_precision": average_precision_score(hits, scores),
+            "hits_at_k": float((chance * hits).sum()) / k,
+            "ndcg_at_k": ndcg_score(hits[None, :], scores[None, :], k=k),
+            "value_at_k": float((chance * values).sum() / best) if best > 0 else np.nan,
+            "k": k,
+            "found": float((chance * hits).sum()),
+            "size": len(group),
+        }
+    names = ["average_precision", "hits_at_k", "ndcg_at_k", "value_at_k", "k", "found", "size"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=names)
+
+
+def summarise(per_list: pd.DataFrame) -> dict[str, float]:
+    """Average over lists; empty where there is no list."""
+    if per_list.empty:
+        return {}
+    means = per_list[["average_precision", "hits_at_k", "ndcg_at_k", "value_at_k"]].mean()
+    return {**{str(k): float(v) for k, v in means.items()}, "lists": float(len(per_list))}
+
+
+def calibration_error(
+    probability: npt.ArrayLike, hit: npt.ArrayLike, weight: npt.ArrayLike, *, bins: int = 10
+) -> float:
+    """Return the expected calibration error over bins of equal weight, in [0, 1].
+
+    Guo et al., "On calibration of modern neural networks" (2017), with bins by quantile, since hits are rare.
+
+    Examples
+    --------
+    >>> calibration_error([0.5, 0.5], [1, 0], [1, 1])
+    0.0
+    """
+    p, y, w = (np.asarray(a, dtype=float) for a in (probability, hit, weight))
+    if w.sum() == 0:
+        return float("nan")
+    order = np.argsort(p, kind="stable")
+    p, y, w = p[order], y[order], w[order]
+    place = np.minimum((bins * (np.cumsum(w) - w / 2) / w.sum()).astype(int), bins - 1)
+    # Equal probabilities belong to one bin, or their order would decide.
+    place = pd.Series(place).groupby(p).transform("min").to_numpy()
+    gaps = [abs(((p - y) * w)[place == b].sum()) for b in np.unique(place)]
+    return float(np.sum(gaps) / w.sum())
+
+
+def bootstrap_difference(
+    a: pd.Series, b: pd.Series, batch: pd.Series, *, seed: int, draws: int = 2000
+) -> tuple[float, float, float]:
+    """Return mean and 90 % interval of `a - b` over lists, resampling whole batches.
+
+    Parameters
+    ----------
+    a, b
+        One figure per list, on the same index.
+    batch
+        The batch of each list: lists of one batch are not independent.
+
+    Returns
+    -------
+    (mean, low, high)
+    """
+    difference = (a - b).to_numpy(dtype=float)
+    codes, names = pd.factorize(batch.reindex(a.index), sort=True)
+    totals = np.bincount(codes, weights=difference, minlength=len(names))
+    sizes = np.bincount(codes, minlength=len(names)).astype(float)
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(0, len(names), size=(draws, len(names)))
+    means = totals[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    low, high = np.quantile(means, [0.05, 0.95])
+    return float(difference.mean()), float(low), float(high)
+
+
+def _chance_of_top(scores: Array, k: int) -> Array:
+    """Chance of each row to stand among the first k, ties broken at random."""
+    edge = np.sort(scores)[::-1][k - 1]
+    above, tied = scores > edge, scores == edge
+    return np.where(above, 1.0, np.where(tied, (k - above.sum()) / tied.sum(), 0.0))

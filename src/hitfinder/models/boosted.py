@@ -1,0 +1,89 @@
+"""Boosting from a prior: LightGBM trees that start from the prior's log odds and correct it where the data insist."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Boosted", "fit_boosted"]
+
+Array = npt.NDArray[np.float64]
+
+# Small trees, few rounds, strong shrinkage: the trees correct a prior, they do not replace it.
+PARAMETERS: dict[str, Any] = {
+    "learning_rate": 0.05,
+    "num_leaves": 5,
+    "lambda_l2": 5.0,
+    "feature_fraction": 0.5,
+    "bagging_fraction": 0.7,
+    "bagging_freq": 1,
+    "min_sum_hessian_in_leaf": 1e-3,
+    "deterministic": True,
+    "force_row_wise": True,  # with `deterministic`: the same trees on one thread and on many
+    "verbose": -1,
+}
+ROUNDS = 80
+MIN_SKUS_IN_LEAF = 8
+
+
+@dataclass(frozen=True)
+class Boosted:
+    """An average of boosted corrections, one per seed, as LightGBM's own text."""
+
+    texts: tuple[str, ...]
+
+    def boosters(self) -> list[Any]:
+        """Return the live boosters; parse them once and keep them where speed matters."""
+        return [lgb.Booster(model_str=text) for text in self.texts]
+
+
+def fit_boosted(
+    X: Array,
+    y: Array,
+    weight: Array,
+    start: Array,
+    *,
+    monotone: list[int],
+    seeds: int,
+    seed: int,
+    threads: int,
+    rows_per_sku: float,
+    lists: npt.NDArray[np.int64] | None = None,
+) -> Boosted:
+    """Fit the corrections to `start`.
+
+    Parameters
+    ----------
+    X, y, weight
+        Features (NaN where not measured), 1 for a hit, sample weights.
+    start
+        Log odds (or, for ranking, scores) of the prior for each row, out of fold.
+    monotone
+        1 for each feature of which more can't be worse, else 0.
+    lists
+        The list that each row belongs to: with it, the trees learn to rank within lists (lambdarank).
+    """
+    parameters = {
+        **PARAMETERS,
+        "objective": "binary",
+        "monotone_constraints": monotone,
+        "min_data_in_leaf": max(10, int(MIN_SKUS_IN_LEAF * rows_per_sku)),
+        "num_threads": threads,
+    }
+    order, group = np.arange(len(y)), None
+    if lists is not None:
+        order = np.argsort(lists, kind="stable")
+        group = np.unique(lists[order], return_counts=True)[1]
+        parameters.update(objective="lambdarank", lambdarank_truncation_level=20)
+    data = lgb.Dataset(
+        X[order], y[order], weight=weight[order], init_score=start[order], group=group, free_raw_data=False
+    )
+    texts = []
+    for member in range(seeds):
+        booster = lgb.train({**parameters, "seed": (seed * 1009 + member) % 2**31}, data, num_boost_round=ROUNDS)
+        texts.append(booster.model_to_string())
+    return Boosted(tuple(texts))

@@ -1,0 +1,83 @@
+"""Calibration: margins into probabilities with an interval, by Venn-Abers predictors.
+
+Vovk, Petej and Fedorova, "Large-scale probabilistic predictors with and without guarantees of validity" (2015): the
+isotonic fit is made twice for each new object, once as if it were a hit and once as if not; the two answers bound the
+probability, far apart where there is little evidence.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from venn_abers import VennAbers
+
+__all__ = ["Calibration", "fit_calibration"]
+
+Array = npt.NDArray[np.float64]
+
+GRID_POINTS = 256
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Two non-decreasing curves over the margin: the probability if the SKU were no hit (`low`), and if it were."""
+
+    margins: Array
+    low: Array
+    high: Array
+
+    def interval(self, margin: Array) -> tuple[Array, Array, Array]:
+        """Return probability, low and high for each margin, all in [0, 1]."""
+        low = np.interp(margin, self.margins, self.low)
+        high = np.interp(margin, self.margins, self.high)
+        return high / (1 - low + high), low, high
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {"margins": self.margins.tolist(), "low": self.low.tolist(), "high": self.high.tolist()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Calibration:
+        """Undo `to_dict`."""
+        return cls(*(np.asarray(values[name], dtype=float) for name in ("margins", "low", "high")))
+
+
+def fit_calibration(margin: Array, y: Array, copy: npt.NDArray[np.int64]) -> Calibration:
+    """Calibrate on out-of-fold margins.
+
+    Parameters
+    ----------
+    margin
+        Out-of-fold margins, shape (rows,).
+    y
+        1 for a hit, 0 for none.
+    copy
+        Which of its moments a row is of its SKU (0, 1, ...). A SKU counts once in each set: its moments are no
+        independent evidence, so each set is calibrated alone and the curves are averaged.
+    """
+    grid = np.unique(np.quantile(margin, np.linspace(0, 1, GRID_POINTS)))
+    sets = [(margin[copy == c], y[copy == c]) for c in np.unique(copy)]
+    # Sets of a few late comers would add only noise; the largest is always used.
+    most = max(len(labels) for _, labels in sets)
+    curves = [_venn_abers(m, labels, grid) for m, labels in sets if len(labels) >= most / 2]
+    low = np.maximum.accumulate(np.mean([c[0] for c in curves], axis=0))
+    high = np.maximum.accumulate(np.mean([c[1] for c in curves], axis=0))
+    return Calibration(grid, np.minimum(low, high), high)
+
+
+def _venn_abers(margin: Array, y: Array, grid: Array) -> tuple[Array, Array]:
+    # The package wants scores in [0, 1]; only their order matters.
+    span = np.ptp(np.concatenate([margin, grid])) or 1.0
+    start = min(margin.min(), grid.min())
+    scores, points = (margin - start) / span, (grid - start) / span
+    predictor = VennAbers()
+    with warnings.catch_warnings():
+        # With hits only, or none, the package warns on its way to the right answer.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        predictor.fit(np.column_stack([1 - scores, scores]), y.astype(int), precision=None)
+    _, bounds = predictor.predict_proba(np.column_stack([1 - points, points]))
+    return bounds[:, 0], bounds[:, 1]

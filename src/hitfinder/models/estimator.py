@@ -1,0 +1,260 @@
+"""The estimator: a prior, boosted corrections to it, and calibrated probabilities, behind scikit-learn's contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.model_selection import StratifiedKFold
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from hitfinder.models.boosted import Boosted, fit_boosted
+from hitfinder.models.calibration import Calibration, fit_calibration
+from hitfinder.models.prior import LinearPrior, fit_platt, fit_prior
+
+__all__ = ["KINDS", "HitClassifier"]
+
+Array = npt.NDArray[np.float64]
+
+KINDS = ("prior", "boosted", "ranker", "rule")
+
+
+class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+    """Probability of being a hit, from shrunk rates, with an interval.
+
+    Parameters
+    ----------
+    kind
+        `prior`: the regularised linear model alone. `boosted`: LightGBM from the prior's log odds. `ranker`: LightGBM's
+        lambdarank from the same start. `rule`: the first column of `X` is the score.
+    prior_columns
+        Column numbers that the prior reads; None for all.
+    monotone
+        For each column 1 where more can't be worse, else 0; None for 0 throughout.
+    seeds
+        How many boosted members are averaged.
+    threads
+        0 for as many as the machine has; the answer does not depend on it.
+    random_state
+        Seed, an int; None means 0.
+
+    Attributes
+    ----------
+    classes_ : array of shape (2,)
+    oof_margin_ : array of shape (rows,)
+        Out-of-fold margins of the training rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(300, 3))
+    >>> y = (X[:, 0] + rng.normal(size=300) > 1.5).astype(int)
+    >>> model = HitClassifier(kind="prior").fit(X, y)
+    >>> probability, low, high = model.predict_interval([[3.0, 0.0, 0.0], [-3.0, 0.0, 0.0]])
+    >>> bool(probability[0] > 0.5 > probability[1]), bool((low <= high).all())
+    (True, True)
+    """
+
+    def __init__(
+        self,
+        *,
+        kind: str = "boosted",
+        prior_columns: list[int] | None = None,
+        monotone: list[int] | None = None,
+        seeds: int = 1,
+        threads: int = 0,
+        random_state: int | None = 0,
+    ) -> None:
+        self.kind = kind
+        self.prior_columns = prior_columns
+        self.monotone = monotone
+        self.seeds = seeds
+        self.threads = threads
+        self.random_state = random_state
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        standing: Any = None,
+        folds: Any = None,
+        copies: Any = None,
+        lists: Any = None,
+    ) -> HitClassifier:
+        """Fit prior, corrections and calibration.
+
+        Parameters
+        ----------
+        X : array of shape (rows, columns)
+            NaN where not measured.
+        y : array of shape (rows,)
+            Two classes; the greater one is the hit.
+        sample_weight
+            The rows of one SKU at several ages share one unit.
+        standing
+            Share of the batch worth less, in (0, 1): what the prior learns from. Default: from `y`.
+        folds
+            Fold of each row for out-of-fold margins; a SKU's rows, and its batch's, stay together.
+        copies
+            Which moment of its SKU a row is (see `fit_calibration`).
+        lists
+            The list that a row stands on, for `ranker`.
+
+        Raises
+        ------
+        ValueError
+            `kind` is none of KINDS, or `y` holds more than two classes.
+        """
+        if self.kind not in KINDS:
+            raise ValueError(f"kind: expected one of {', '.join(KINDS)}, got {self.kind!r}")
+        X, y = validate_data(self, X, y, dtype=np.float64, ensure_all_finite="allow-nan", ensure_min_samples=2)
+        check_classification_targets(y)
+        self.classes_ = np.unique(y)
+        if len(self.classes_) > 2:
+            raise ValueError(
+                f"Only binary classification is supported: expected a hit or none, got {len(self.classes_)} classes"
+            )
+        hit = (y == self.classes_[-1]).astype(float) if len(self.classes_) == 2 else np.zeros(len(y))
+        weight: Array = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if weight.sum() == 0:
+            raise ValueError("sample_weight: expected a positive weight, got zero weight throughout")
+        standing = 0.25 + 0.5 * hit if standing is None else np.asarray(standing, dtype=float)
+        folds = _default_folds(hit) if folds is None else np.asarray(folds, dtype=np.int64)
+        copies = np.zeros(len(y), dtype=np.int64) if copies is None else np.asarray(copies, dtype=np.int64)
+        margin = self._fit_margin(X, hit, weight, standing, folds, lists)
+        self.oof_margin_ = margin
+        self.calibration_ = fit_calibration(margin, hit, copies)
+        return self
+
+    def _fit_margin(self, X: Array, hit: Array, weight: Array, standing: Array, folds: Any, lists: Any) -> Array:
+        """Fit on all rows and return the out-of-fold margins."""
+        self.boosters_: list[Any] = []
+        self.boosted_: Boosted | None = None
+        if self.kind == "rule":
+            self.prior_, self.platt_ = None, (1.0, 0.0)
+            return np.asarray(X[:, 0], dtype=float)
+        columns = self._prior_columns(X)
+        self.prior_, scores = fit_prior(X[:, columns], standing, weight, folds)
+        self.platt_ = fit_platt(scores, hit, weight)
+        start: Array = self.platt_[0] * scores + self.platt_[1]
+        if self.kind == "prior":
+            return start
+        settings: dict[str, Any] = {
+            "monotone": self.monotone or [0] * X.shape[1],
+            "seed": self.random_state or 0,
+            "threads": self.threads,
+            "rows_per_sku": len(X) / max(float(weight.sum()), 1.0),
+        }
+        lists = None if self.kind != "ranker" else np.zeros(len(X), dtype=np.int64) if lists is None else lists
+        margin: Array = start.copy()
+        for fold in np.unique(folds):
+            held = folds == fold
+            if held.all():
+                continue
+            rest = None if lists is None else lists[~held]
+            part = fit_boosted(X[~held], hit[~held], weight[~held], start[~held], lists=rest, seeds=1, **settings)
+            margin[held] += _correction(part.boosters(), X[held])
+        self.boosted_ = fit_boosted(X, hit, weight, start, lists=lists, seeds=self.seeds, **settings)
+        self.boosters_ = self.boosted_.boosters()
+        return margin
+
+    def margin(self, X: Any) -> Array:
+        """Return one margin per row: higher is better; only the order is meant for use."""
+        check_is_fitted(self, "calibration_")
+        X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
+        if self.prior_ is None:
+            return np.asarray(X[:, 0], dtype=float)
+        scores = self.prior_.score(X[:, self._prior_columns(X)])
+        return np.asarray(self.platt_[0] * scores + self.platt_[1] + _correction(self.boosters_, X))
+
+    def contributions(self, X: Any) -> Array:
+        """Return what each column adds to the margin, shape (rows, columns); they sum to it up to a constant."""
+        check_is_fitted(self, "calibration_")
+        X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
+        total = np.zeros_like(X)
+        if self.prior_ is None:
+            return total
+        columns = self._prior_columns(X)
+        total[:, columns] += self.platt_[0] * self.prior_.standardised(X[:, columns]) * self.prior_.coefficients
+        for booster in self.boosters_:
+            added = booster.predict(X, pred_contrib=True, num_threads=1)[:, :-1]
+            total += np.asarray(added) / len(self.boosters_)
+        return total
+
+    def predict_interval(self, X: Any) -> tuple[Array, Array, Array]:
+        """Return probability of a hit, and its lower and upper Venn-Abers bound, each of shape (rows,)."""
+        check_is_fitted(self, "calibration_")
+        return self.calibration_.interval(self.margin(X))
+
+    def predict_proba(self, X: Any) -> Array:
+        """Return calibrated probabilities, shape (rows, classes)."""
+        check_is_fitted(self, "calibration_")
+        if len(self.classes_) == 1:
+            return np.ones((len(self.margin(X)), 1))
+        probability = self.predict_interval(X)[0]
+        return np.column_stack([1 - probability, probability])
+
+    def predict(self, X: Any) -> Any:
+        """Return the likelier class of each row."""
+        check_is_fitted(self, "calibration_")
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def _prior_columns(self, X: Array) -> list[int]:
+        return list(range(X.shape[1])) if self.prior_columns is None else list(self.prior_columns)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fitted state as plain values for JSON; the boosters as LightGBM's text."""
+        check_is_fitted(self, "calibration_")
+        return {
+            "parameters": self.get_params(),
+            "n_features_in": int(self.n_features_in_),
+            "classes": self.classes_.tolist(),
+            "platt": list(self.platt_),
+            "prior": None if self.prior_ is None else self.prior_.to_dict(),
+            "boosted": None if self.boosted_ is None else list(self.boosted_.texts),
+            "calibration": self.calibration_.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> HitClassifier:
+        """Undo `to_dict`; the answers are identical."""
+        model = cls(**values["parameters"])
+        model.n_features_in_ = values["n_features_in"]
+        model.classes_ = np.asarray(values["classes"])
+        model.platt_ = (float(values["platt"][0]), float(values["platt"][1]))
+        model.prior_ = None if values["prior"] is None else LinearPrior.from_dict(values["prior"])
+        model.boosted_ = None if values["boosted"] is None else Boosted(tuple(values["boosted"]))
+        model.boosters_ = [] if model.boosted_ is None else model.boosted_.boosters()
+        model.calibration_ = Calibration.from_dict(values["calibration"])
+        return model
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.classifier_tags.multi_class = False
+        return tags
+
+
+def _correction(boosters: list[Any], X: Array) -> Array:
+    if not boosters:
+        return np.zeros(len(X))
+    # One thread: a list has a few hundred rows, and waking threads takes longer than the trees.
+    threads = 1 if len(X) < 20_000 else 0
+    members = [b.predict(X, raw_score=True, num_threads=threads) for b in boosters]
+    return np.asarray(np.mean(members, axis=0))
+
+
+def _default_folds(hit: Array) -> npt.NDArray[np.int64]:
+    folds = np.zeros(len(hit), dtype=np.int64)
+    fewest = int(min(hit.sum(), len(hit) - hit.sum()))
+    if fewest >= 2:
+        splitter = StratifiedKFold(min(5, fewest))
+        for number, (_, held) in enumerate(splitter.split(np.zeros((len(hit), 1)), hit)):
+            folds[held] = number
+    return folds

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from hitfinder.admission import prepare
+from hitfinder.errors import DataError
+from hitfinder.warehouse import frame, open_warehouse, scan
+
+
+@pytest.fixture
+def con():
+    connection = open_warehouse()
+    prepare(connection)
+    yield connection
+    connection.close()
+
+
+def rows(con):
+    return con.execute("select * from t order by all").fetchall()
+
+
+TABLE = {"a": [1, 2], "b": ["x", None]}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        pd.DataFrame(TABLE),
+        pl.DataFrame(TABLE),
+        pa.table(TABLE),
+        pd.DataFrame(TABLE, index=[5, 5]),
+        duckdb.sql("select * from (values (1, 'x'), (2, null)) as v(a, b)"),
+    ],
+    ids=["pandas", "polars", "arrow", "pandas with an odd index", "relation"],
+)
+def test_every_kind_of_table_in_memory_is_read_alike(con, source):
+    scan(con, source, "t")
+    assert rows(con) == [(1, "x"), (2, None)]
+
+
+def test_files_of_a_glob_are_put_together_by_name(con, tmp_path):
+    (tmp_path / "1.csv").write_text("a,b\n1,x\n")
+    (tmp_path / "2.csv").write_text("b,a\ny,2\n")
+    scan(con, tmp_path / "*.csv", "t")
+    assert rows(con) == [("1", "x"), ("2", "y")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030", "utf-16"])
+@pytest.mark.parametrize("delimiter", [",", "\t", ";"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_csv_is_read_in_any_encoding_and_leaves_no_copy_behind(con, tmp_path, monkeypatch, encoding, delimiter, end):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temp"))
+    (tmp_path / "temp").mkdir()
+    (tmp_path / "x.csv").write_bytes(end.join([f"名{delimiter}b", f"裙{delimiter}1", ""]).encode(encoding))
+    scan(con, tmp_path / "x.csv", "t")
+    assert [c[0] for c in con.execute("describe t").fetchall()] == ["名", "b"]
+    assert rows(con) == [("裙", "1")]
+    assert list((tmp_path / "temp").iterdir()) == []
+
+
+def test_one_unclosed_quote_does_not_cost_the_whole_file(con, tmp_path):
+    (tmp_path / "x.csv").write_text('a,b\n1,x\n2,"never closed\n')
+    scan(con, tmp_path / "x.csv", "t")
+    assert rows(con) == [("1", "x")]
+    line, content = con.execute("select line, content from torn_lines").fetchone()
+    assert (line, "never closed" in content) == (3, True)
+
+
+def test_line_ends_of_two_systems_in_one_file_are_read(con, tmp_path):
+    (tmp_path / "x.csv").write_bytes(b"a,b\r\n1,x\n2,y\r\n")
+    scan(con, tmp_path / "x.csv", "t")
+    assert rows(con) == [("1", "x"), ("2", "y")]
+
+
+def test_torn_lines_are_kept_with_their_place_and_a_field_of_ten_megabytes_is_read(con, tmp_path):
+    (tmp_path / "x.csv").write_text(f"a,b\n1\n2,y\n3,y,z\n4,{'w' * 10_000_000}\n5,{'w' * 40_000_000}\n6,z\n")
+    scan(con, tmp_path / "x.csv", "t")
+    assert [(a, len(b)) for a, b in rows(con)] == [("2", 1), ("4", 10_000_000), ("6", 1)]
+    torn = con.execute("select line, why from torn_lines order by line").fetchall()
+    assert torn == [(2, "missing columns"), (4, "too many columns"), (6, "line size over maximum")]
+
+
+def test_names_that_come_twice_or_are_empty_are_told_apart(con, tmp_path):
+    (tmp_path / "x.csv").write_text("a,A,,b\n1,2,3,4\n")
+    scan(con, tmp_path / "x.csv", "t")
+    assert [c[0] for c in con.execute("describe t").fetchall()] == ["a", "A_again", "column_3", "b"]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (7, "got int"),
+        (pd.DataFrame(), "without any column"),
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), "a more than once"),
+        ("nowhere/*.csv", "no such file"),
+    ],
+)
+def test_what_is_no_table_is_refused_with_what_came(con, source, message):
+    with pytest.raises(DataError, match=message):
+        scan(con, source, "t")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"), [("x.csv", b"", "empty file"), ("x.parquet", b"no", "can't be read")]
+)
+def test_a_file_that_is_none_is_refused_by_its_name(con, tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message) as caught:
+        scan(con, tmp_path / name, "t")
+    assert name in str(caught.value)
+
+
+def test_a_column_of_mixed_numbers_and_text_is_text(con):
+    scan(con, pd.DataFrame({"a": [7, "A7", None]}), "t")
+    assert rows(con) == [("7",), ("A7",), (None,)]
+
+
+def test_money_comes_out_as_float(con):
+    got = frame(con, "select cast(1.5 as decimal(18, 4)) as a, 1 as b")
+    assert got.dtypes.astype(str).tolist() == ["float64", "int32"]
+
+
+def test_a_database_that_is_none_is_refused(tmp_path):
+    Path(tmp_path / "x.db").write_text("no database at all, only words")
+    with pytest.raises(DataError, match="can't be opened"):
+        open_warehouse(tmp_path / "x.db")
