@@ -121,7 +121,9 @@ def test_a_table_that_can_not_be_understood_is_refused(con, table, columns, mess
 
 
 def test_names_match_whatever_their_case_and_the_unknown_are_named(con):
-    done = admit(con, SIGNALS, pd.DataFrame([{"\ufeffSKU_ID": "a", " Period_Start ": "2025-01-06", "Clicks": 1, "x": 2}]))
+    done = admit(
+        con, SIGNALS, pd.DataFrame([{"\ufeffSKU_ID": "a", " Period_Start ": "2025-01-06", "Clicks": 1, "x": 2}])
+    )
     assert done.kept == 1
     assert done.ignored_columns == ("x",)
     assert "columns not used: x" in str(done)

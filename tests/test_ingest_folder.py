@@ -228,3 +228,9 @@ def test_a_folder_has_one_period_and_holds_what_ingest_wrote(tmp_path):
     (tmp_path / "out" / "ingested.json").unlink()
     with pytest.raises(DataError, match="a folder that ingest made"):
         ingest(day(tmp_path, 2), into=tmp_path / "out", settings=Settings())
+
+
+def test_a_mapping_that_the_format_has_no_use_for_is_refused(tmp_path):
+    mapping = write(tmp_path / "m.toml", '[headers]\nsku_id = ["Artikel"]\n')
+    with pytest.raises(DataError, match="goes with the format ads, got rees46"):
+        ingest(day(tmp_path, 1), format="rees46", mapping=mapping, into=tmp_path / "out", settings=Settings())

@@ -80,11 +80,26 @@ def test_line_ends_of_two_systems_in_one_file_are_read(con, tmp_path):
 
 
 def test_torn_lines_are_kept_with_their_place_and_a_field_of_ten_megabytes_is_read(con, tmp_path):
-    (tmp_path / "x.csv").write_text(f"a,b\n1\n2,y\n3,y,z\n4,{'w' * 10_000_000}\n5,{'w' * 40_000_000}\n6,z\n")
+    (tmp_path / "x.csv").write_text(f"a,b\n1\n2,y\n3,y,z\n4,{'w' * 10_000_000}\n6,z\n")
     scan(con, tmp_path / "x.csv", "t")
     assert [(a, len(b)) for a, b in rows(con)] == [("2", 1), ("4", 10_000_000), ("6", 1)]
     torn = con.execute("select line, why from torn_lines order by line").fetchall()
-    assert torn == [(2, "missing columns"), (4, "too many columns"), (6, "line size over maximum")]
+    assert torn == [(2, "missing columns"), (4, "too many columns")]
+
+
+def test_a_line_that_the_reader_would_pass_over_in_silence_is_refused(con, tmp_path):
+    (tmp_path / "x.csv").write_text(f"a,b\n1,x\n2,{'w' * 40_000_000}\n3,y\n")
+    with pytest.raises(DataError, match="at line 3"):
+        scan(con, tmp_path / "x.csv", "t")
+
+
+@pytest.mark.parametrize("place", [5, 100_000])
+def test_a_quote_that_swallows_more_than_can_be_kept_is_refused_with_its_line(con, tmp_path, place):
+    lines = [f"{i},xxxxxxxx\n" for i in range(200_000)]
+    lines[place] = f'{place},"xxxxxxxx\n'
+    (tmp_path / "x.csv").write_text("a,b\n" + "".join(lines))
+    with pytest.raises(DataError, match=f"at line {place + 2} that is not"):
+        scan(con, tmp_path / "x.csv", "t")
 
 
 def test_names_that_come_twice_or_are_empty_are_told_apart(con, tmp_path):

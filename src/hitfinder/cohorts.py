@@ -82,4 +82,4 @@ def block_folds(labels: pd.DataFrame, n_folds: int) -> npt.NDArray[np.int64]:
     sizes = np.bincount(moments)
     middle = (np.cumsum(sizes) - sizes / 2) / sizes.sum()
     fold_of: npt.NDArray[np.int64] = np.minimum((middle * n_folds).astype(np.int64), n_folds - 1)
-    return fold_of[moments]
+    return np.asarray(fold_of[moments], dtype=np.int64)

@@ -25,6 +25,7 @@ __all__ = [
     "build_text",
     "csv_header",
     "csv_reader",
+    "decode_line",
     "drop_reader_tables",
     "frame",
     "is_parquet",
@@ -42,6 +43,8 @@ TableLike = Any
 
 # One field may hold 10 MB; what is longer is set aside by the reader with its line number.
 MAX_LINE_BYTES = 32 * 2**20
+# How much of a torn line DuckDB keeps.
+TORN_CHARACTERS = 10_000
 
 
 def open_warehouse(path: str | Path | None = None, *, threads: int = 0, memory: str | None = None) -> Any:
@@ -276,24 +279,53 @@ def as_utf8(path: str) -> str:
         raw.seek(0)
         for line in raw:
             # No byte of a GB18030 character is a line break, a comma, a tab or a quote: lines can be read one by one.
-            try:
-                out.write(line.decode("utf-8-sig"))
-            except UnicodeDecodeError:
-                out.write(line.decode("gb18030", errors="replace"))
+            out.write(decode_line(line))
     return str(copy)
+
+
+def decode_line(line: bytes) -> str:
+    """Decode a line of a file that is not UTF-8 throughout.
+
+    Two bytes of GB18030 often are a valid Latin or Greek letter of UTF-8; a valid sequence of three hardly ever comes
+    about by chance, and Chinese in UTF-8 always has some.
+
+    >>> decode_line("裙".encode("gb18030")), decode_line("裙".encode())
+    ('裙', '裙')
+    """
+    if line.isascii() or max(line) >= 0xE0:
+        try:
+            return line.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            pass
+    return line.decode("gb18030", errors="replace")
 
 
 def _is_utf8(path: str) -> bool:
     decoder = codecs.getincrementaldecoder("utf-8")()
+    utf8, lines, length = True, 1, 0
     try:
         with open(path, "rb") as raw:  # noqa: PTH123
             while block := raw.read(2**20):
-                decoder.decode(block)
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        return False
+                ends = [end for end in (block.rfind(b"\n"), block.rfind(b"\r")) if end >= 0]
+                length = len(block) - max(ends) - 1 if ends else length + len(block)
+                lines += block.count(b"\n")
+                if length > MAX_LINE_BYTES:  # DuckDB passes over a line longer than its buffer without a word
+                    raise DataError(
+                        f"{path}: expected lines of up to {MAX_LINE_BYTES // 2**20} MB, got a longer one at line "
+                        f"{lines}; mend or drop it"
+                    )
+                if utf8:
+                    utf8 = _decodes(decoder, block, final=False)
+        return utf8 and _decodes(decoder, b"", final=True)
     except OSError as error:
         raise DataError(f"{path}: can't be read ({error.strerror})") from None
+
+
+def _decodes(decoder: codecs.IncrementalDecoder, block: bytes, *, final: bool) -> bool:
+    try:
+        decoder.decode(block, final)
+    except UnicodeDecodeError:
+        return False
     return True
 
 
@@ -307,10 +339,37 @@ def keep_torn_lines(con: Any, names: dict[str, str]) -> None:
         ).fetchall()
     except duckdb.CatalogException:
         return  # nothing was read from a CSV: the reader made no such table
+    for file, line, content, why in found:
+        if why == "unquoted value":
+            _refuse_swallowed_lines(file, names.get(file, file), line, content)
     rows = [[names.get(file, file), *rest] for file, *rest in found]
     if rows:
         con.executemany("insert into torn_lines values (?, ?, ?, ?)", rows)
     drop_reader_tables(con)
+
+
+def _refuse_swallowed_lines(readable: str, name: str, line: int, content: str) -> None:
+    """Refuse a file in which a quote is opened and never closed, where what it swallowed is not in `content`.
+
+    DuckDB takes all that follows for one value and keeps its first 10,000 characters.
+
+    Raises
+    ------
+    DataError
+        Whole lines would be lost.
+    """
+    if content.count('"') % 2 == 0:  # a text after a closed quote: the line is all there is
+        return
+    whole = len(content) < TORN_CHARACTERS
+    if whole and '"' in content.rstrip("\r\n").rpartition("\n")[2] and "\n" in content:
+        return  # another quote ended it
+    with open(readable, "rb") as file:  # noqa: PTH123
+        lines = sum(block.count(b"\n") for block in iter(lambda: file.read(2**20), b""))
+    if not whole or line + content.rstrip("\r\n").count("\n") < lines:
+        raise DataError(
+            f"{name}: expected every quote to be closed, got one at line {line} that is not, and takes the lines after "
+            "it along; mend or drop that line"
+        )
 
 
 def drop_reader_tables(con: Any) -> None:

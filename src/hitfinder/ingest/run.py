@@ -156,6 +156,9 @@ def ingest(
         raise DataError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")
     now = now if now is not None else pd.Timestamp.now(tz="UTC").tz_localize(None) + DAY
     log, names = read_mapping(mapping) if mapping is not None else (None, None)
+    goes_with = "events" if log is not None else "ads"
+    if mapping is not None and format not in ("auto", goes_with):
+        raise DataError(f"{mapping}: goes with the format {goes_with}, got {format}; leave out the one or the other")
     call = _Call(settings, log, names, channel, known_at, now)
     con = open_warehouse(memory=memory)
     try:

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 
 from hitfinder.errors import DataError
-from hitfinder.warehouse import as_utf8, csv_header, csv_reader, is_parquet, literal, load_file, quoted
+from hitfinder.warehouse import as_utf8, csv_header, csv_reader, decode_line, is_parquet, literal, load_file, quoted
 
 __all__ = ["digest", "header_of", "is_json", "load_files", "names_a_person", "open_files", "resolve", "text_of"]
 
@@ -86,13 +86,11 @@ def head_lines(path: str) -> list[str]:
         head = file.read(HEAD_BYTES)
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return head.decode("utf-16", "replace").splitlines()[:60]
-    lines = []
-    for raw in head.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")[:60]:
-        try:
-            lines.append(raw.decode("utf-8-sig"))
-        except UnicodeDecodeError:
-            lines.append(raw.decode("gb18030", "replace"))
-    return lines
+    lines = head.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")[:60]
+    try:
+        return [line.decode("utf-8-sig") for line in lines]
+    except UnicodeDecodeError:
+        return [decode_line(line) for line in lines]
 
 
 def header_of(con: Any, path: str) -> list[str]:

@@ -1,0 +1,108 @@
+"""The design matrix: which features the model reads, in which order, and which of them may only help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+__all__ = ["Design", "choose_design", "split_attributes"]
+
+Array = npt.NDArray[np.float64]
+
+PRIOR_VIEWS = ("level", "lead")
+TREE_VIEWS = ("place", "sibling_lead", "trend", "own_weight")
+RISING_VIEWS = ("level", "lead", "place", "sibling_lead")
+CONTEXT = ("age_share", "active_share", "quiet_days", "log_price", "price_lead", "siblings")
+CALENDAR = ("month", "launch_weekday")
+# More than this many different texts in a column tell SKUs apart rather than kinds of SKUs.
+MAX_LEVELS = 200
+
+
+@dataclass(frozen=True)
+class Design:
+    """Column names in the model's own order, those that the prior reads, and those of which more can't be worse."""
+
+    columns: tuple[str, ...]
+    prior: tuple[str, ...]
+    rising: tuple[str, ...]
+
+    def matrix(self, table: pd.DataFrame) -> Array:
+        """Return the features as floats, shape (rows, columns), NaN where not measured."""
+        return table.reindex(columns=list(self.columns)).to_numpy(dtype=np.float64, na_value=np.nan)
+
+    @property
+    def prior_columns(self) -> list[int]:
+        """Numbers of the columns that the prior reads."""
+        return [self.columns.index(name) for name in self.prior]
+
+    @property
+    def monotone(self) -> list[int]:
+        """1 for each column of which more can't be worse, else 0."""
+        return [int(name in self.rising) for name in self.columns]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {"columns": list(self.columns), "prior": list(self.prior), "rising": list(self.rising)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Design:
+        """Undo `to_dict`."""
+        return cls(tuple(values["columns"]), tuple(values["prior"]), tuple(values["rising"]))
+
+
+def choose_design(rates: list[str], numbers: list[str], *, on_impressions: bool, history_days: float) -> Design:
+    """Choose the columns for the rates and numeric attributes at hand.
+
+    Parameters
+    ----------
+    rates
+        Names of the measured rates.
+    numbers
+        Numeric attributes, as columns of the features table.
+    on_impressions
+        Whether exposure is counted in impressions.
+    history_days
+        The calendar is learned from only where at least a year has been seen: with less, a month is a batch's name.
+    """
+    prior = [f"{rate}.{view}" for rate in rates for view in PRIOR_VIEWS]
+    trees = [f"{rate}.{view}" for rate in rates for view in TREE_VIEWS]
+    context = [*CONTEXT, "content", *(["log_impressions"] if on_impressions else [])]
+    calendar = list(CALENDAR) if history_days >= 365 else []
+    # Refunds may point to trouble or to busy customers: which, the data say.
+    rising = [c for c in prior + trees if c.split(".")[1] in RISING_VIEWS and not c.startswith("refunds")]
+    return Design(
+        columns=(*prior, *trees, *context, *calendar, *numbers),
+        prior=(*prior, "age_share", "content"),
+        rising=(*rising, "content"),
+    )
+
+
+def split_attributes(skus: pd.DataFrame, declared: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Sort a merchant's own columns into categories and numbers.
+
+    Returns
+    -------
+    (categories, numbers)
+        Sorted names. `category` counts as one of the categories. A text column with more than MAX_LEVELS values, or
+        with another value in every row, is left out of both.
+    """
+    categories, numbers = [], []
+    for name in sorted(str(c) for c in skus.columns if c not in declared):
+        values = skus[name].dropna()
+        if values.empty:
+            continue
+        if pd.api.types.is_bool_dtype(values):
+            categories.append(name)
+        elif pd.api.types.is_numeric_dtype(values):
+            numbers.append(name)
+        elif not pd.api.types.is_datetime64_any_dtype(values):
+            levels = values.astype(str).nunique()
+            if levels <= MAX_LEVELS and levels < max(len(values), 2):
+                categories.append(name)
+    if "category" in skus.columns and skus["category"].notna().any():
+        categories.append("category")
+    return sorted(categories), numbers

@@ -1,0 +1,219 @@
+"""A fitted model as a value: everything that `rank` and `plan` need, saved as text without pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hitfinder.errors import ModelError
+from hitfinder.models.content import ContentModel, vectorise
+from hitfinder.models.design import Design
+from hitfinder.models.estimator import HitClassifier
+from hitfinder.models.prior import LinearPrior
+from hitfinder.models.rules import LOGISTIC, plain_counts, rule_scores
+from hitfinder.settings import Settings, parse_settings
+
+__all__ = ["FORMAT", "HitModel", "open_model"]
+
+Array = npt.NDArray[np.float64]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class HitModel:
+    """A fitted model.
+
+    Attributes
+    ----------
+    settings
+        What it was fitted with; `rank` and `plan` use the same.
+    rates
+        The pooling: mean and strengths of each rate.
+    design
+        The columns it reads.
+    content
+        What it learned from titles and attributes; None where they told nothing.
+    categories, numbers
+        The merchant's own columns that it reads.
+    estimator
+        The calibrated score.
+    winner
+        What ranks: `boosted`, `ranker`, `prior` or the name of a rule.
+    logistic
+        The logistic rule, where that won.
+    logistic_counts
+        The counts that it reads.
+    thresholds
+        `stop` and `scale`, probabilities of a hit.
+    value_curve
+        `margins` and `values`: what a SKU of that margin was worth on average, in units of the metric.
+    report
+        How it did out of time, beside every rule, in plain values.
+    version
+        A name for lists; the registry puts its own.
+    """
+
+    settings: Settings
+    rates: pd.DataFrame
+    design: Design
+    content: ContentModel | None
+    categories: tuple[str, ...]
+    numbers: tuple[str, ...]
+    estimator: HitClassifier
+    winner: str
+    logistic: LinearPrior | None
+    logistic_counts: tuple[str, ...]
+    thresholds: dict[str, float]
+    value_curve: dict[str, list[float]]
+    report: dict[str, Any] = field(default_factory=dict)
+    version: str = "unregistered"
+
+    def matrix(self, table: pd.DataFrame) -> Array:
+        """Return what the estimator reads for rows of the features table with `content` filled in."""
+        if self.winner in ("boosted", "ranker", "prior"):
+            return self.design.matrix(table)
+        if self.winner == LOGISTIC:
+            if self.logistic is None:
+                raise ModelError("the model's logistic rule is missing; fit it again")
+            return self.logistic.score(plain_counts(table, list(self.logistic_counts)))[:, None]
+        scores = rule_scores(table).get(self.winner)
+        # Nothing of what the rule counts has been seen yet: all are alike to it.
+        return (np.zeros(len(table)) if scores is None else scores)[:, None]
+
+    def describe(self, table: pd.DataFrame, skus: pd.DataFrame) -> pd.DataFrame:
+        """Return `table` with the columns that come from the SKUs themselves: content, numbers, log of impressions."""
+        beside = skus.set_index("sku_id").reindex(columns=["title", *self.categories, *self.numbers])
+        impressions = table["impressions"].to_numpy(dtype=float, na_value=np.nan)
+        columns: dict[str, Any] = {"log_impressions": np.nan_to_num(np.log1p(impressions))}
+        if self.content is None:
+            columns["content"] = np.zeros(len(table))
+        else:
+            scores = self.content.score(vectorise(beside, list(self.categories)))
+            columns["content"] = pd.Series(scores, index=beside.index).reindex(table["sku_id"]).to_numpy()
+        for name in self.numbers:
+            values = pd.to_numeric(beside[name], errors="coerce").reindex(table["sku_id"])
+            columns[name] = values.to_numpy(dtype=float)
+        return table.drop(columns=[c for c in columns if c in table]).assign(**columns)
+
+    def expected_value(self, margin: Array) -> Array:
+        """Return the average outcome of past SKUs with such a margin, in units of the metric."""
+        return np.interp(margin, self.value_curve["margins"], self.value_curve["values"])
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the model to a new folder: JSON and LightGBM's own text, no pickle.
+
+        Raises
+        ------
+        ModelError
+            The folder exists and holds something else than a model.
+        """
+        target = Path(folder)
+        if target.exists() and not (target / "model.json").is_file() and any(target.iterdir()):
+            raise ModelError(f"{target}: expected a new folder or one that holds a model; choose another")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        estimator = self.estimator.to_dict()
+        texts = estimator.pop("boosted")
+        for place, text in enumerate(texts or []):
+            (fresh / f"booster_{place}.txt").write_text(text, encoding="utf-8")
+        values = {
+            "format": FORMAT,
+            "version": self.version,
+            "settings": self.settings.to_dict(),
+            "rates": self.rates.to_dict("list"),
+            "design": self.design.to_dict(),
+            "content": None if self.content is None else self.content.to_dict(),
+            "categories": list(self.categories),
+            "numbers": list(self.numbers),
+            "estimator": estimator,
+            "boosters": None if texts is None else len(texts),
+            "winner": self.winner,
+            "logistic": None if self.logistic is None else self.logistic.to_dict(),
+            "logistic_counts": list(self.logistic_counts),
+            "thresholds": self.thresholds,
+            "value_curve": self.value_curve,
+            "report": self.report,
+        }
+        (fresh / "model.json").write_text(_to_json(values), encoding="utf-8")
+        if target.exists():
+            retired = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+            target.replace(retired / "old")
+            fresh.replace(target)
+            shutil.rmtree(retired)
+        else:
+            fresh.replace(target)
+        target.chmod(0o755)
+        return target
+
+    def digest(self) -> str:
+        """Return a short hash of everything that decides the model's answers."""
+        estimator = _to_json(self.estimator.to_dict())
+        rest = _to_json([self.rates.to_dict("list"), self.settings.to_dict(), self.winner, self.thresholds])
+        return hashlib.sha256((estimator + rest).encode()).hexdigest()[:12]
+
+
+def open_model(folder: str | Path) -> HitModel:
+    """Read a model that `HitModel.save` wrote.
+
+    Raises
+    ------
+    ModelError
+        The folder holds no model, a broken one, or one of another format.
+    """
+    place = Path(folder)
+    try:
+        values = json.loads((place / "model.json").read_text(encoding="utf-8"))
+        if values["format"] != FORMAT:
+            raise ModelError(
+                f"{place}: expected a model of format {FORMAT}, got {values['format']}; fit it again with this version"
+            )
+        count = values["boosters"]
+        texts = None if count is None else [(place / f"booster_{i}.txt").read_text("utf-8") for i in range(count)]
+        content = values["content"]
+        logistic = values["logistic"]
+        return HitModel(
+            settings=parse_settings(values["settings"], str(place)),
+            rates=pd.DataFrame(values["rates"]),
+            design=Design.from_dict(values["design"]),
+            content=None if content is None else ContentModel.from_dict(content),
+            categories=tuple(values["categories"]),
+            numbers=tuple(values["numbers"]),
+            estimator=HitClassifier.from_dict({**values["estimator"], "boosted": texts}),
+            winner=values["winner"],
+            logistic=None if logistic is None else LinearPrior.from_dict(logistic),
+            logistic_counts=tuple(values["logistic_counts"]),
+            thresholds=values["thresholds"],
+            value_curve=values["value_curve"],
+            report=values["report"],
+            version=values["version"],
+        )
+    except FileNotFoundError as error:
+        missing = Path(error.filename).name if error.filename else "a file"
+        raise ModelError(
+            f"{place}: no whole model there ({missing} is missing); give a folder that save() wrote"
+        ) from None
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{place}: model.json can't be read ({error}); save the model again") from None
+
+
+def _to_json(values: Any) -> str:
+    # Infinities (the scale of a constant column) are written as JSON's usual extension, and read back as they were.
+    return json.dumps(values, ensure_ascii=False, sort_keys=True, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, pd.Timestamp):
+        return value.isoformat()
+    raise TypeError(f"can't be written as JSON: {type(value).__name__}")

@@ -1,0 +1,106 @@
+"""Ranking: the weekly list, from what is known at a moment."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hitfinder.admission import RejectedRowsWarning, admit
+from hitfinder.features import count_pairs, features, look_at, set_scope
+from hitfinder.models.hit_model import HitModel
+from hitfinder.reasons import reasons
+from hitfinder.tables import SIGNALS, SKUS
+from hitfinder.training import moment_of_knowledge
+from hitfinder.warehouse import TableLike, open_warehouse
+
+__all__ = ["RANKED_COLUMNS", "rank", "score"]
+
+RANKED_COLUMNS = (
+    "rank", "sku_id", "batch_id", "hit_probability", "hit_probability_low", "hit_probability_high", "expected_value",
+    "action", "reason_1", "reason_2", "reason_3", "model_version", "as_of",
+)  # fmt: skip
+
+
+def rank(
+    model: HitModel, signals: TableLike, skus: TableLike, as_of: Any = None, *, language: str = "en"
+) -> pd.DataFrame:
+    """Rank SKUs by what was known at a moment, best first.
+
+    Parameters
+    ----------
+    model
+        From `fit` or `load_model`.
+    signals, skus
+        Tables of the contract. Every SKU of `skus` comes back once, also those without a signal.
+    as_of
+        The moment of knowledge, UTC; default: when the newest signal was known.
+    language
+        `en` or `zh`, for the reasons.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `rank, sku_id, batch_id, hit_probability, hit_probability_low, hit_probability_high, expected_value, action,
+        reason_1, reason_2, reason_3, model_version, as_of`.
+
+    Raises
+    ------
+    DataError
+        A table can't be understood.
+    """
+    table, margin, added = score(model, signals, skus, as_of)
+    probability, low, high = model.estimator.calibration_.interval(margin)
+    # Ties in the margin are rare; the batch's own order must not decide them, so the id does.
+    order = np.lexsort((table["sku_id"].to_numpy(dtype=str), -margin))
+    said = reasons(model, table, added, language)
+    ranked = pd.DataFrame(
+        {
+            "sku_id": table["sku_id"],
+            "batch_id": table["batch_id"],
+            "hit_probability": probability,
+            "hit_probability_low": low,
+            "hit_probability_high": high,
+            "expected_value": model.expected_value(margin),
+            "action": action(model, probability),
+            "reason_1": said[0],
+            "reason_2": said[1],
+            "reason_3": said[2],
+            "model_version": model.version,
+            "as_of": table["as_of"],
+        }
+    ).iloc[order]
+    ranked.insert(0, "rank", np.arange(1, len(ranked) + 1))
+    return ranked.reset_index(drop=True)
+
+
+def action(model: HitModel, probability: Any) -> Any:
+    """Return `scale`, `test` or `stop` for each probability."""
+    stop, scale = model.thresholds["stop"], model.thresholds["scale"]
+    return np.where(probability >= scale, "scale", np.where(probability <= stop, "stop", "test"))
+
+
+def score(model: HitModel, signals: TableLike, skus: TableLike, as_of: Any) -> tuple[pd.DataFrame, Any, Any]:
+    """Return the features of every SKU at the moment, their margins, and each column's contribution."""
+    con = open_warehouse(threads=model.settings.model.threads)
+    try:
+        for schema, source in ((SIGNALS, signals), (SKUS, skus)):
+            admission = admit(con, schema, source, period=model.settings.signals.period)
+            if admission.rejects:
+                warnings.warn(str(admission), RejectedRowsWarning, stacklevel=3)
+        set_scope(con, model.settings, moment_of_knowledge(con, as_of))
+        look_at(con)
+        count_pairs(con, list(model.rates["rate"]))
+        rows = con.execute("select * from skus order by sku_id").df()
+        table = model.describe(features(con, model.rates), rows)
+    finally:
+        con.close()
+    if table.empty:
+        return table, np.zeros(0), np.zeros((0, len(model.design.columns)))
+    X = model.matrix(table)
+    added = np.zeros((len(table), len(model.design.columns)))
+    if model.estimator.kind != "rule":
+        added = model.estimator.contributions(X)
+    return table, model.estimator.margin(X), added

@@ -1,0 +1,195 @@
+"""Reasons: why a SKU stands where it stands, in sentences that a merchandiser understands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hitfinder.errors import SettingsError
+from hitfinder.models.hit_model import HitModel
+
+__all__ = ["reasons"]
+
+N_REASONS = 3
+# A contribution smaller than this changes no probability that anybody would notice.
+SMALL = 0.02
+
+# What a rate's numerator is called when it is (more, less) than its peers do, and what it is counted on.
+VERBS = {
+    "en": {
+        "clicks": "is clicked", "visitors": "draws visitors", "favorites": "is saved as a favourite",
+        "carts": "is added to carts", "saves": "is saved or added to carts", "orders": "is ordered",
+        "units": "sells units", "revenue": "earns", "refunds": "is refunded",
+    },
+    "zh": {
+        "clicks": "点击", "visitors": "访客", "favorites": "收藏", "carts": "加购", "saves": "收藏加购", "orders": "下单",
+        "units": "销量", "revenue": "成交额", "refunds": "退款",
+    },
+}  # fmt: skip
+UNITS = {
+    "en": {"impression": "impressions", "click": "clicks", "order": "orders", "day": "days", "revenue": "of revenue"},
+    "zh": {"impression": "次曝光", "click": "次点击", "order": "单", "day": "天", "revenue": "成交额"},
+}
+WORDS = {
+    "en": {
+        "more": "{verb} {ratio} times as often as its {peers}, on {den} {unit}",
+        "less": "{verb} only {ratio} times as often as its {peers}, on {den} {unit}",
+        "even": "{verb} about as often as its {peers}, on {den} {unit}",
+        "none": "{verb} not once so far, on {den} {unit}",
+        "unseen": "nothing counted yet for how often it {verb}: taken from its {peers}",
+        "category": "category", "batch": "batch",
+        "rising": "rising: lately it {verb} more than at first", "falling": "fading: lately it {verb} less than at first",
+        "siblings_up": "its sister SKUs of the same style do well", "siblings_down": "its sister SKUs of the same style do poorly",
+        "content_up": "title and attributes resemble past winners", "content_down": "title and attributes resemble past losers",
+        "price_up": "its price helps", "price_down": "its price weighs on it",
+        "age_up": "at {days} days in test this much is a good sign", "age_down": "little for {days} days in test",
+        "impressions_up": "shown widely: {n} impressions", "impressions_down": "shown little so far: {n} impressions",
+        "active_up": "sold or seen on most days", "active_down": "sold or seen on few days",
+        "quiet_up": "seen only just now", "quiet_down": "quiet for the last {days} days",
+        "other_up": "{name} speaks for it", "other_down": "{name} speaks against it",
+        "rule": "ranked by the simple rule “{rule}”, which did better than the model on past batches",
+        "new": "no signal yet: judged by its batch and by what it is",
+    },
+    "zh": {
+        "more": "{verb}是同{peers}的{ratio}倍（{den}{unit}）",
+        "less": "{verb}只有同{peers}的{ratio}倍（{den}{unit}）",
+        "even": "{verb}与同{peers}相当（{den}{unit}）",
+        "none": "至今没有{verb}（{den}{unit}）",
+        "unseen": "还没有{verb}数据，按同{peers}估计",
+        "category": "类目", "batch": "批次",
+        "rising": "上升：近期{verb}比初期多", "falling": "下滑：近期{verb}比初期少",
+        "siblings_up": "同款其他SKU表现好", "siblings_down": "同款其他SKU表现差",
+        "content_up": "标题和属性接近过去的爆款", "content_down": "标题和属性接近过去的滞销款",
+        "price_up": "价格有利", "price_down": "价格不利",
+        "age_up": "测款{days}天有此表现是好迹象", "age_down": "测款{days}天，表现偏少",
+        "impressions_up": "曝光充分：{n}次", "impressions_down": "曝光还少：{n}次",
+        "active_up": "多数日子有动销", "active_down": "动销天数少",
+        "quiet_up": "刚刚还有动静", "quiet_down": "最近{days}天没有动静",
+        "other_up": "{name}加分", "other_down": "{name}减分",
+        "rule": "按简单规则“{rule}”排序：它在过去批次上胜过模型",
+        "new": "还没有数据：按批次和商品本身判断",
+    },
+}  # fmt: skip
+
+
+def reasons(model: HitModel, table: pd.DataFrame, added: Any, language: str) -> list[list[str | None]]:
+    """Say the three strongest reasons for each row.
+
+    Parameters
+    ----------
+    model, table
+        As in `ranking.score`.
+    added
+        Contributions to the margin, shape (rows, columns of the design).
+    language
+        `en` or `zh`.
+
+    Returns
+    -------
+    list of three lists
+        First, second and third reason of each row; None where there is no more to say.
+
+    Raises
+    ------
+    SettingsError
+        Another language.
+    """
+    if language not in WORDS:
+        raise SettingsError(f"language: expected one of {', '.join(WORDS)}, got {language!r}")
+    if model.estimator.kind == "rule":
+        added = _leads_as_contributions(model, table)
+    topics = [_topic(name) for name in model.design.columns]
+    names = sorted(set(topics))
+    by_topic = np.column_stack([added[:, [i for i, t in enumerate(topics) if t == name]].sum(axis=1) for name in names])
+    by_topic = by_topic - np.median(by_topic, axis=0) if len(table) > 2 else by_topic
+    said: list[list[str | None]] = [[], [], []]
+    for row, (_, sku) in enumerate(table.iterrows()):
+        lines: list[str | None] = []
+        if model.estimator.kind == "rule":
+            lines.append(WORDS[language]["rule"].format(rule=model.winner))
+        if sku["active_periods"] == 0:
+            lines.append(WORDS[language]["new"])
+        # The strongest first; a loser is told what speaks against it, a winner what speaks for it.
+        direction = 1.0 if by_topic[row].sum() >= 0 else -1.0
+        strength = by_topic[row] * direction
+        for place in np.argsort(-strength, kind="stable"):
+            if len(lines) >= N_REASONS or strength[place] < SMALL:
+                break
+            columns = [i for i, t in enumerate(topics) if t == names[place]]
+            strongest = model.design.columns[max(columns, key=lambda i: abs(added[row, i]))]
+            line = _sentence(names[place], strongest, sku, bool(by_topic[row, place] > 0), language)
+            if line not in lines:
+                lines.append(line)
+        lines += [None] * (N_REASONS - len(lines))
+        for place in range(N_REASONS):
+            said[place].append(lines[place])
+    return said
+
+
+def _topic(column: str) -> str:
+    """Group columns that say the same thing: all views of all rates of one count are one topic."""
+    if "." not in column:
+        return column
+    rate, view = column.split(".")
+    if view in ("trend", "sibling_lead"):
+        return f"{view}:{rate.split('_')[0]}" if view == "trend" else "siblings"
+    return f"rate:{rate.split('_')[0]}"
+
+
+def _sentence(topic: str, column: str, sku: pd.Series, up: bool, language: str) -> str:
+    words, verbs = WORDS[language], VERBS[language]
+    side = "up" if up else "down"
+    if topic.startswith("rate:"):
+        return _capital(_rate_sentence(column.split(".")[0], sku, language))
+    if topic.startswith("trend:"):
+        return _capital(words["rising" if up else "falling"].format(verb=verbs[topic.split(":")[1]]))
+    if topic == "siblings":
+        return _capital(words[f"siblings_{side}"])
+    if topic in ("log_price", "price_lead"):
+        return _capital(words[f"price_{side}"])
+    if topic == "age_share":
+        return _capital(words[f"age_{side}"].format(days=_number(sku["age_days"])))
+    if topic == "log_impressions":
+        return _capital(words[f"impressions_{side}"].format(n=_number(sku["impressions"])))
+    if topic == "active_share":
+        return _capital(words[f"active_{side}"])
+    if topic == "quiet_days":
+        return _capital(words[f"quiet_{side}"].format(days=_number(sku["quiet_days"])))
+    if topic == "content":
+        return _capital(words[f"content_{side}"])
+    return _capital(words[f"other_{side}"].format(name=topic))
+
+
+def _rate_sentence(rate: str, sku: pd.Series, language: str) -> str:
+    words = WORDS[language]
+    what, unit = rate.split("_")[0], rate.split("_per_")[1]
+    peers = words["category" if sku["category"] != "(none)" else "batch"]
+    verb = VERBS[language][what]
+    num, den, typical = sku[f"{rate}.num"], sku[f"{rate}.den"], sku[f"{rate}.category_rate"]
+    if not den > 0:
+        return words["unseen"].format(verb=verb, peers=peers)
+    said = {"verb": verb, "peers": peers, "den": _number(den), "unit": UNITS[language][unit]}
+    if num == 0:
+        return words["none"].format(**said)
+    ratio = num / den / typical
+    kind = "more" if ratio >= 1.1 else "less" if ratio <= 0.9 else "even"
+    return words[kind].format(ratio=f"{ratio:.1f}" if ratio >= 0.1 else f"{ratio:.2f}", **said)
+
+
+def _leads_as_contributions(model: HitModel, table: pd.DataFrame) -> Any:
+    """For a rule: what stands out, in place of what the rule does not weigh."""
+    X = np.nan_to_num(model.design.matrix(table))
+    leads = np.asarray([name.endswith(".lead") for name in model.design.columns])
+    return np.where(leads, X, 0.0)
+
+
+def _number(value: Any) -> str:
+    if pd.isna(value):
+        return "0"
+    return f"{value:,.0f}" if value >= 10 or float(value).is_integer() else f"{value:.1f}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

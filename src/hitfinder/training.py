@@ -1,0 +1,392 @@
+"""Fitting: from signals to a model that has been held against every simple rule, out of time."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.isotonic import IsotonicRegression
+
+from hitfinder.admission import Admission, RejectedRowsWarning, admit
+from hitfinder.cohorts import Fold, block_folds, forward_folds
+from hitfinder.errors import NotEnoughHistoryError
+from hitfinder.features import features, look_back, set_scope
+from hitfinder.labels import label
+from hitfinder.metrics import bootstrap_difference, calibration_error, list_metrics, summarise
+from hitfinder.models.content import ContentModel, fit_content, vectorise
+from hitfinder.models.design import Design, choose_design, split_attributes
+from hitfinder.models.estimator import HitClassifier
+from hitfinder.models.hit_model import HitModel
+from hitfinder.models.prior import LinearPrior
+from hitfinder.models.rules import LOGISTIC, counted_names, fit_logistic_rule, plain_counts, rule_scores
+from hitfinder.pooling import choose_rates, fit_rates, load_pairs
+from hitfinder.settings import Settings
+from hitfinder.tables import OUTCOMES, SIGNALS, SKUS
+from hitfinder.warehouse import TableLike, open_warehouse
+
+__all__ = ["MIN_HITS", "MIN_SKUS", "fit"]
+
+Array = npt.NDArray[np.float64]
+
+LEARNED = ("prior", "boosted", "ranker")
+MIN_SKUS = 40
+MIN_HITS = 4
+# Below these a fold learns too little to be a fair judge.
+MIN_FOLD_SKUS = 100
+MIN_FOLD_HITS = 8
+
+
+@dataclass(frozen=True)
+class History:
+    """What is known at the call's moment: labels, counted pairs, the SKUs, and how to get features for some rates."""
+
+    con: Any
+    settings: Settings
+    labels: pd.DataFrame
+    rate_names: list[str]
+    pairs: pd.DataFrame
+    skus: pd.DataFrame
+    categories: list[str]
+    numbers: list[str]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows to learn from or to be judged on: one per SKU and moment."""
+
+    table: pd.DataFrame
+    hit: Array
+    value: Array
+    standing: Array
+    weight: Array
+    copies: npt.NDArray[np.int64]
+    folds: npt.NDArray[np.int64]
+    lists: npt.NDArray[np.int64]
+
+
+def fit(
+    signals: TableLike,
+    skus: TableLike,
+    settings: Settings,
+    outcomes: TableLike | None = None,
+    decisions: TableLike | None = None,
+    as_of: Any = None,
+) -> HitModel:
+    """Fit a model on what was known at a moment. Pure: it tracks nothing and writes nothing.
+
+    Parameters
+    ----------
+    signals, skus, outcomes
+        Tables of the contract: DataFrames, Arrow tables, relations or paths.
+    settings
+        See `load_settings`.
+    decisions
+        Accepted for the day when stopped SKUs are weighted; not used yet, and said so with a warning.
+    as_of
+        The moment of knowledge, UTC; default: when the newest signal was known.
+
+    Returns
+    -------
+    HitModel
+        Its `report` holds the out-of-time metrics of the model and of every rule, and `winner` what ranks.
+
+    Raises
+    ------
+    DataError
+        A table can't be understood.
+    NotEnoughHistoryError
+        Fewer than MIN_SKUS SKUs, or MIN_HITS hits, had a closed outcome window.
+    """
+    if decisions is not None:
+        warnings.warn("decisions are not used by this version of fit; stopped SKUs are not weighted", stacklevel=2)
+    con = open_warehouse(threads=settings.model.threads)
+    try:
+        admissions = [
+            admit(con, SIGNALS, signals, period=settings.signals.period),
+            admit(con, SKUS, skus),
+            *([admit(con, OUTCOMES, outcomes)] if outcomes is not None else []),
+        ]
+        for admission in admissions:
+            if admission.rejects:
+                warnings.warn(str(admission), RejectedRowsWarning, stacklevel=2)
+        moment = moment_of_knowledge(con, as_of)
+        history, named = _know(con, settings, moment, outcomes_given=outcomes is not None)
+        return _learn(history, named, moment, admissions)
+    finally:
+        con.close()
+
+
+def moment_of_knowledge(con: Any, as_of: Any) -> pd.Timestamp:
+    """Return `as_of` as naive UTC; by default the moment at which the newest admitted signal was known."""
+    if as_of is not None:
+        moment = pd.Timestamp(as_of)
+        return moment.tz_convert("UTC").tz_localize(None) if moment.tz is not None else moment
+    newest = con.execute("select max(known_at) from signals").fetchone()[0]
+    if newest is None:
+        raise NotEnoughHistoryError("signals: expected rows, got none; give signals or the moment as_of")
+    return pd.Timestamp(newest)
+
+
+def _know(
+    con: Any, settings: Settings, moment: pd.Timestamp, *, outcomes_given: bool
+) -> tuple[History, dict[str, int]]:
+    set_scope(con, settings, moment)
+    every = label(con, settings, outcomes_given=outcomes_given)
+    usable = every[every["problem"].isna()].reset_index(drop=True)
+    named = {str(k): int(v) for k, v in every.groupby("problem")["within_group"].nunique().items()}
+    n_hits = int(usable["hit"].sum())
+    if len(usable) < MIN_SKUS or n_hits < MIN_HITS:
+        left_out = f"; groups left out: {named}" if named else ""
+        raise NotEnoughHistoryError(
+            f"as of {moment}: {len(usable)} SKUs with a closed outcome window, {n_hits} of them hits; it takes at "
+            f"least {MIN_SKUS} and {MIN_HITS}{left_out}. Wait, give more history, or shorten label.outcome_window"
+        )
+    look_back(con)
+    rate_names = choose_rates(con)
+    if not rate_names:
+        raise NotEnoughHistoryError("signals: nothing was counted in any test window; give signals from the tests")
+    frame_of_skus = con.execute("select * from skus order by sku_id").df()
+    categories, numbers = split_attributes(frame_of_skus, SKUS.column_names)
+    history = History(con, settings, usable, rate_names, load_pairs(con), frame_of_skus, categories, numbers)
+    return history, named
+
+
+def _learn(history: History, named: dict[str, int], moment: pd.Timestamp, admissions: list[Admission]) -> HitModel:
+    settings = history.settings
+    folds, how = _evaluation_folds(history)
+    judged = pd.concat([_judge(history, fold) for fold in folds], ignore_index=True)
+    report = _compare(judged, settings.seed)
+    report.update(
+        evaluation=how,
+        as_of=moment.isoformat(),
+        n_skus=len(history.labels),
+        n_hits=int(history.labels["hit"].sum()),
+        n_groups=int(history.labels["within_group"].nunique()),
+        groups_left_out=named,
+        first_launch=history.labels["launched_at"].min().isoformat(),
+        last_launch=history.labels["launched_at"].max().isoformat(),
+        metric=settings.label.metric,
+        admissions=[str(a) for a in admissions],
+    )
+    return _fit_on(history, set(history.labels["sku_id"]), report["ranked_by"], report)
+
+
+def _evaluation_folds(history: History) -> tuple[list[Fold], str]:
+    """Forward folds where the history allows; else blocks of launches, and the report says which."""
+    labels, n_folds = history.labels, history.settings.model.folds
+    folds = forward_folds(labels, n_folds, min_train=MIN_FOLD_SKUS, min_hits=MIN_FOLD_HITS)
+    if folds:
+        return folds, "forward in time"
+    blocks = block_folds(labels, n_folds)
+    ids = labels["sku_id"].to_numpy()
+    pairs = [(ids[blocks != b], ids[blocks == b]) for b in np.unique(blocks)]
+    return [Fold(tuple(train), tuple(test)) for train, test in pairs if len(train)], "across blocks of launches"
+
+
+def _judge(history: History, fold: Fold) -> pd.DataFrame:
+    """Score the fold's test rows by every learned kind and every rule, each having seen the training SKUs only."""
+    model = _fit_parts(history, set(fold.train))
+    train, table = _examples(history, model, set(fold.train)), _described(history, model)
+    test = _examples_of(history, table, set(fold.test))
+    seen = test.table["age_days"].to_numpy() > 0
+    scores: dict[str, Array] = {}
+    for kind in LEARNED:
+        estimator = _fit_estimator(history, model.design, train, kind, seeds=1)
+        probability, _, _ = estimator.predict_interval(model.design.matrix(test.table))
+        scores[kind] = estimator.margin(model.design.matrix(test.table))
+        scores[f"{kind}.probability"] = probability
+    scores.update(rule_scores(test.table))
+    counts = counted_names(train.table)
+    rule = fit_logistic_rule(plain_counts(train.table, counts), train.hit, train.weight)
+    scores[LOGISTIC] = rule.score(plain_counts(test.table, counts))
+    out = pd.DataFrame({f"score:{name}": values for name, values in scores.items()})
+    keys = test.table[["as_of", "sku_id", "batch_id", "age_share"]].reset_index(drop=True)
+    judged = pd.concat([keys, out], axis=1).assign(hit=test.hit, value=test.value, weight=test.weight)
+    return judged[seen]
+
+
+def _compare(judged: pd.DataFrame, seed: int) -> dict[str, Any]:
+    """Hold every score against every other, list by list; the best mean average precision ranks."""
+    names = [c.removeprefix("score:") for c in map(str, judged) if c.startswith("score:") and not c.endswith(".probability")]
+    per_list = {
+        name: list_metrics(judged["as_of"], judged["hit"], judged["value"], judged[f"score:{name}"])
+        for name in names
+        if judged[f"score:{name}"].notna().all()
+    }
+    metrics = {name: summarise(table) for name, table in per_list.items()}
+    for kind in LEARNED:
+        error = calibration_error(judged[f"score:{kind}.probability"], judged["hit"], judged["weight"])
+        metrics[kind]["calibration_error"] = error
+    ranked = {name: m["average_precision"] for name, m in metrics.items() if m.get("lists")}
+    rules = {name: score for name, score in ranked.items() if name not in LEARNED}
+    kinds = {name: score for name, score in ranked.items() if name in LEARNED}
+    if not kinds:  # lists too short to judge by: the plainest learned model
+        return {"ranked_by": "prior", "metrics": metrics, "note": "too few lists to compare by"}
+    best_kind = max(LEARNED, key=lambda name: kinds[name])
+    best_rule = max(sorted(rules), key=lambda name: rules[name]) if rules else None
+    report: dict[str, Any] = {"metrics": metrics, "best_kind": best_kind, "best_rule": best_rule}
+    if best_rule is None:
+        return {**report, "ranked_by": best_kind, "note": "no simple rule could be scored"}
+    a, b = per_list[best_kind]["average_precision"], per_list[best_rule]["average_precision"]
+    batch_of = judged.groupby("as_of")["batch_id"].max()
+    mean, low, high = bootstrap_difference(a, b, batch_of, seed=seed)
+    report["lead_over_best_rule"] = {"mean": mean, "low": low, "high": high}
+    if mean > 0:
+        note = f"the model ({best_kind}) beats the best rule ({best_rule}) by {mean:.3f} average precision"
+        return {**report, "ranked_by": best_kind, "note": note}
+    note = f"the model does not beat the best rule ({best_rule}); that rule ranks"
+    return {**report, "ranked_by": best_rule, "note": note}
+
+
+def _fit_on(history: History, skus: set[str], winner: str, report: dict[str, Any]) -> HitModel:
+    """Fit the winner on all labelled SKUs, then thresholds and the value curve on out-of-fold margins."""
+    settings = history.settings
+    model = _fit_parts(history, skus)
+    train = _examples(history, model, skus)
+    logistic: LinearPrior | None = None
+    counts: list[str] = []
+    if winner in LEARNED:
+        estimator = _fit_estimator(history, model.design, train, winner, seeds=settings.model.seeds)
+    else:
+        if winner == LOGISTIC:
+            counts = counted_names(train.table)
+            logistic = fit_logistic_rule(plain_counts(train.table, counts), train.hit, train.weight)
+        model = replace(model, winner=winner, logistic=logistic, logistic_counts=tuple(counts))
+        estimator = HitClassifier(kind="rule").fit(model.matrix(train.table), train.hit, copies=train.copies)
+    margin = estimator.oof_margin_
+    probability = estimator.calibration_.interval(margin)[0]
+    order = np.argsort(margin, kind="stable")
+    curve = IsotonicRegression(out_of_bounds="clip").fit(margin[order], train.value[order], train.weight[order])
+    grid = estimator.calibration_.margins
+    fitted = replace(
+        model,
+        estimator=estimator,
+        winner=winner,
+        thresholds=_thresholds(probability, train, settings.policy.max_hits_lost),
+        value_curve={"margins": grid.tolist(), "values": curve.predict(grid).tolist()},
+        report={**report, "importance": _importance(estimator, model.design, train)},
+    )
+    return replace(fitted, version=f"unregistered-{fitted.digest()}")
+
+
+def _fit_parts(history: History, skus: set[str]) -> HitModel:
+    """Fit pooling and content on `skus`; the estimator is still to come."""
+    settings, labels = history.settings, history.labels
+    known = labels[labels["sku_id"].isin(skus)].reset_index(drop=True)
+    rates = fit_rates(history.pairs[history.pairs["sku_id"].isin(skus)], history.rate_names)
+    folds = block_folds(known, settings.model.folds)
+    rows = history.skus.set_index("sku_id").reindex(known["sku_id"])
+    content: ContentModel | None
+    content, _ = fit_content(vectorise(rows, history.categories), known["standing"].to_numpy(), folds)
+    span = (known["launched_at"].max() - known["launched_at"].min()) / pd.Timedelta(days=1)
+    on_impressions = any(name.endswith("_per_impression") for name in history.rate_names)
+    design = choose_design(history.rate_names, history.numbers, on_impressions=on_impressions, history_days=float(span))
+    return HitModel(
+        settings=settings,
+        rates=rates,
+        design=design,
+        content=content,
+        categories=tuple(history.categories),
+        numbers=tuple(history.numbers),
+        estimator=HitClassifier(),
+        winner="prior",
+        logistic=None,
+        logistic_counts=(),
+        thresholds={},
+        value_curve={},
+    )
+
+
+def _described(history: History, model: HitModel) -> pd.DataFrame:
+    return model.describe(features(history.con, model.rates), history.skus)
+
+
+def _examples(history: History, model: HitModel, skus: set[str]) -> Examples:
+    """Return training rows, their content scored by models that did not see their own outcome."""
+    examples = _examples_of(history, _described(history, model), skus)
+    if model.content is None:
+        return examples
+    known = history.labels[history.labels["sku_id"].isin(skus)].reset_index(drop=True)
+    rows = history.skus.set_index("sku_id").reindex(known["sku_id"])
+    folds = block_folds(known, history.settings.model.folds)
+    _, scores = fit_content(vectorise(rows, history.categories), known["standing"].to_numpy(), folds)
+    own = examples.table["sku_id"].map(dict(zip(known["sku_id"], scores, strict=True)))
+    return replace(examples, table=examples.table.assign(content=own.to_numpy(dtype=float)))
+
+
+def _examples_of(history: History, table: pd.DataFrame, skus: set[str]) -> Examples:
+    labels = history.labels[history.labels["sku_id"].isin(skus)].reset_index(drop=True)
+    folds = pd.Series(block_folds(labels, history.settings.model.folds), index=labels["sku_id"])
+    rows = table[table["sku_id"].isin(skus)].reset_index(drop=True)
+    truth = labels.set_index("sku_id").reindex(rows["sku_id"])
+    size = rows.groupby("sku_id")["sku_id"].transform("size").to_numpy()
+    return Examples(
+        table=rows,
+        hit=truth["hit"].to_numpy(dtype=float),
+        value=truth["value"].to_numpy(dtype=float),
+        standing=truth["standing"].to_numpy(dtype=float),
+        weight=1.0 / size,
+        copies=np.asarray(rows.groupby("sku_id").cumcount(), dtype=np.int64),
+        folds=folds.reindex(rows["sku_id"]).to_numpy(dtype=np.int64),
+        lists=pd.factorize(rows["as_of"], sort=True)[0].astype(np.int64),
+    )
+
+
+def _fit_estimator(history: History, design: Design, train: Examples, kind: str, *, seeds: int) -> HitClassifier:
+    settings = history.settings
+    estimator = HitClassifier(
+        kind=kind,
+        prior_columns=design.prior_columns,
+        monotone=design.monotone,
+        seeds=seeds,
+        threads=settings.model.threads,
+        random_state=settings.seed,
+    )
+    return estimator.fit(
+        design.matrix(train.table),
+        train.hit,
+        train.weight,
+        standing=train.standing,
+        folds=train.folds,
+        copies=train.copies,
+        lists=train.lists,
+    )
+
+
+def _thresholds(probability: Array, train: Examples, max_hits_lost: float) -> dict[str, float]:
+    """`stop`: below it at most `max_hits_lost` of past hits fell. `scale`: from it on, hits and misses balance best.
+
+    Both from out-of-fold probabilities at the later half of the test, when a merchant decides.
+    """
+    late = train.table["age_share"].to_numpy() >= 0.5
+    if not (late & (train.hit > 0)).any():
+        late = np.ones(len(late), dtype=bool)
+    p, hit, weight = probability[late], train.hit[late], train.weight[late]
+    order = np.argsort(p, kind="stable")
+    p, hit, weight = p[order], hit[order], weight[order]
+    total = float((hit * weight).sum())
+    lost = np.cumsum(hit * weight) / total
+    kept = np.flatnonzero(lost <= max_hits_lost)
+    stop = float(p[kept[-1]]) if len(kept) else 0.0
+    found = total - np.concatenate([[0.0], np.cumsum(hit * weight)[:-1]])
+    named = weight.sum() - np.concatenate([[0.0], np.cumsum(weight)[:-1]])
+    balance = 2 * found / (named + total)  # the F1 of scaling from here on
+    return {"stop": stop, "scale": max(float(p[int(np.argmax(balance))]), float(np.nextafter(stop, 1.0)))}
+
+
+def _importance(estimator: HitClassifier, design: Design, train: Examples) -> dict[str, float]:
+    """Mean absolute contribution of each column to the margin, on training rows at the end of their test."""
+    if estimator.kind == "rule":
+        return {}
+    late = train.table["age_share"].to_numpy() >= 0.5
+    rows = design.matrix(train.table)[late][:2000]
+    if len(rows) == 0:
+        return {}
+    added = estimator.contributions(rows)
+    size = np.abs(added - added.mean(axis=0)).mean(axis=0)
+    order = np.argsort(-size, kind="stable")
+    return {design.columns[i]: float(size[i]) for i in order if size[i] > 0}
