@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.metrics import average_precision_score, ndcg_score
 
-__all__ = ["bootstrap_difference", "calibration_error", "list_metrics", "summarise"]
+__all__ = ["Difference", "bootstrap_difference", "calibration_error", "list_metrics", "summarise"]
 
 Array = npt.NDArray[np.float64]
 
@@ -91,31 +93,35 @@ def calibration_error(
     return float(np.sum(gaps) / w.sum())
 
 
-def bootstrap_difference(
-    a: pd.Series, b: pd.Series, batch: pd.Series, *, seed: int, draws: int = 2000
-) -> tuple[float, float, float]:
-    """Return mean and 90 % interval of `a - b` over lists, resampling whole batches.
+@dataclass(frozen=True)
+class Difference:
+    """A mean difference with its 90 % bootstrap interval and the share of draws in which it was positive."""
+
+    mean: float
+    low: float
+    high: float
+    positive: float
+
+
+def bootstrap_difference(a: pd.Series, b: pd.Series, unit: pd.Series, *, seed: int, draws: int = 2000) -> Difference:
+    """Bootstrap the mean of `a - b` over lists, resampling whole units.
 
     Parameters
     ----------
     a, b
         One figure per list, on the same index.
-    batch
-        The batch of each list: lists of one batch are not independent.
-
-    Returns
-    -------
-    (mean, low, high)
+    unit
+        The unit of each list, such as its batch: lists of one batch are not independent.
     """
     difference = (a - b).to_numpy(dtype=float)
-    codes, names = pd.factorize(batch.reindex(a.index), sort=True)
+    codes, names = pd.factorize(unit.reindex(a.index), sort=True)
     totals = np.bincount(codes, weights=difference, minlength=len(names))
     sizes = np.bincount(codes, minlength=len(names)).astype(float)
     rng = np.random.default_rng(seed)
     drawn = rng.integers(0, len(names), size=(draws, len(names)))
     means = totals[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
     low, high = np.quantile(means, [0.05, 0.95])
-    return float(difference.mean()), float(low), float(high)
+    return Difference(float(difference.mean()), float(low), float(high), float((means > 0).mean()))
 
 
 def _chance_of_top(scores: Array, k: int) -> Array:

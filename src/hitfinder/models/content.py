@@ -103,7 +103,11 @@ def fit_content(X: csr_matrix, standing: Array, folds: npt.NDArray[np.int64]) ->
             scores[penalty][held] = _ridge(X[~held], target[~held], penalty).score(X[held])
     errors = {p: float(((target - s) ** 2).sum()) for p, s in scores.items()}
     best = min(PENALTIES, key=lambda p: errors[p])
-    if errors[best] >= float(((target - nothing) ** 2).sum()):
+    # Titles of one season hardly tell about the next: they must help in most blocks, not on the whole.
+    gains = np.asarray(
+        [float((((target - nothing) ** 2 - (target - scores[best]) ** 2)[folds == fold]).mean()) for fold in names]
+    )
+    if gains.mean() <= 2 * gains.std(ddof=1) / np.sqrt(len(names)):
         return None, np.zeros(len(target))
     return _ridge(X, target, best), scores[best]
 

@@ -24,10 +24,15 @@ MAX_LEVELS = 200
 
 @dataclass(frozen=True)
 class Design:
-    """Column names in the model's own order, those that the prior reads, and those of which more can't be worse."""
+    """Column names in the model's own order.
+
+    `prior`: those that the prior reads. `anchor`: those of which it takes the plain mean to start from. `rising`:
+    those of which more can't be worse.
+    """
 
     columns: tuple[str, ...]
     prior: tuple[str, ...]
+    anchor: tuple[str, ...]
     rising: tuple[str, ...]
 
     def matrix(self, table: pd.DataFrame) -> Array:
@@ -40,18 +45,23 @@ class Design:
         return [self.columns.index(name) for name in self.prior]
 
     @property
+    def anchor_columns(self) -> list[int]:
+        """Numbers of the columns that the prior starts from."""
+        return [self.columns.index(name) for name in self.anchor]
+
+    @property
     def monotone(self) -> list[int]:
         """1 for each column of which more can't be worse, else 0."""
         return [int(name in self.rising) for name in self.columns]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return {"columns": list(self.columns), "prior": list(self.prior), "rising": list(self.rising)}
+        return {name: list(getattr(self, name)) for name in ("columns", "prior", "anchor", "rising")}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Design:
         """Undo `to_dict`."""
-        return cls(tuple(values["columns"]), tuple(values["prior"]), tuple(values["rising"]))
+        return cls(*(tuple(values[name]) for name in ("columns", "prior", "anchor", "rising")))
 
 
 def choose_design(rates: list[str], numbers: list[str], *, on_impressions: bool, history_days: float) -> Design:
@@ -77,8 +87,18 @@ def choose_design(rates: list[str], numbers: list[str], *, on_impressions: bool,
     return Design(
         columns=(*prior, *trees, *context, *calendar, *numbers),
         prior=(*prior, "age_share", "content"),
+        anchor=tuple(f"{rate}.level" for rate in rates if _is_merit(rate)),
         rising=(*rising, "content"),
     )
+
+
+def _is_merit(rate: str) -> bool:
+    """Tell whether a rate counts what came of the exposure.
+
+    What an order is worth is another matter, refunds are no merit, and units repeat revenue: a bulk order would count
+    twice.
+    """
+    return not rate.startswith(("refunds", "units")) and "_per_order" not in rate
 
 
 def split_attributes(skus: pd.DataFrame, declared: tuple[str, ...]) -> tuple[list[str], list[str]]:

@@ -32,6 +32,8 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         lambdarank from the same start. `rule`: the first column of `X` is the score.
     prior_columns
         Column numbers that the prior reads; None for all.
+    anchor_columns
+        Those of them whose plain mean the prior departs from; None for none of them.
     monotone
         For each column 1 where more can't be worse, else 0; None for 0 throughout.
     seeds
@@ -64,6 +66,7 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         *,
         kind: str = "boosted",
         prior_columns: list[int] | None = None,
+        anchor_columns: list[int] | None = None,
         monotone: list[int] | None = None,
         seeds: int = 1,
         threads: int = 0,
@@ -71,6 +74,7 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     ) -> None:
         self.kind = kind
         self.prior_columns = prior_columns
+        self.anchor_columns = anchor_columns
         self.monotone = monotone
         self.seeds = seeds
         self.threads = threads
@@ -140,7 +144,8 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             self.prior_, self.platt_ = None, (1.0, 0.0)
             return np.asarray(X[:, 0], dtype=float)
         columns = self._prior_columns(X)
-        self.prior_, scores = fit_prior(X[:, columns], standing, weight, folds)
+        anchor = [columns.index(column) for column in self.anchor_columns or []]
+        self.prior_, scores = fit_prior(X[:, columns], standing, weight, folds, anchor)
         self.platt_ = fit_platt(scores, hit, weight)
         start: Array = self.platt_[0] * scores + self.platt_[1]
         if self.kind == "prior":

@@ -1,7 +1,9 @@
-"""The prior: a heavily regularised linear model of how well a SKU stands in its batch, read from its shrunk rates.
+"""The prior: a linear model of how well a SKU stands in its batch, shrunk towards "all rates count alike".
 
 It learns from the whole outcome, not only from the few hits: where a SKU ended among its batch says far more than
-whether it ended in the top twentieth.
+whether it ended in the top twentieth. And it is pulled not towards zero but towards the plain mean of its shrunk rates:
+with little to learn from, equal weights forecast better than fitted ones (Dawes, "The robust beauty of improper linear
+models in decision making", 1979), and a season later still hold.
 """
 
 from __future__ import annotations
@@ -19,10 +21,8 @@ __all__ = ["LinearPrior", "fit_platt", "fit_prior"]
 
 Array = npt.NDArray[np.float64]
 
-# Ridge penalties tried, per unit of sample weight. The largest keeps little more than the features' common direction.
-PENALTIES = (0.1, 0.3, 1.0, 3.0)
-# Standardised features beyond this are cut: one odd SKU must not steer a linear model.
-CLIP = 4.0
+# Ridge penalties tried, per unit of sample weight, on the departure from equal weights.
+PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,12 @@ class LinearPrior:
     intercept: float
 
     def standardised(self, X: Array) -> Array:
-        """Return features as clipped deviations from the training mean, NaN as 0; same shape as `X`."""
-        return np.clip(np.nan_to_num((X - self.mean) / self.scale, nan=0.0), -CLIP, CLIP)
+        """Return features as deviations from the training mean, NaN as 0; same shape as `X`.
+
+        They are not cut: rates come as logs, and in a season of bigger numbers than any before the best must still
+        stand above the good.
+        """
+        return np.nan_to_num((X - self.mean) / self.scale, nan=0.0)
 
     def score(self, X: Array) -> Array:
         """Return one score per row of `X`, higher is better."""
@@ -62,7 +66,9 @@ class LinearPrior:
         return cls(mean, scale, coefficients, float(values["intercept"]))
 
 
-def fit_prior(X: Array, standing: Array, weight: Array, folds: npt.NDArray[np.int64]) -> tuple[LinearPrior, Array]:
+def fit_prior(
+    X: Array, standing: Array, weight: Array, folds: npt.NDArray[np.int64], anchor: list[int]
+) -> tuple[LinearPrior, Array]:
     """Fit the prior and its out-of-fold scores.
 
     Parameters
@@ -75,25 +81,38 @@ def fit_prior(X: Array, standing: Array, weight: Array, folds: npt.NDArray[np.in
         Sample weights; the rows of one SKU at several ages share one unit.
     folds
         Fold of each row; the rows of a SKU and its batch stay together.
+    anchor
+        Columns whose mean the model departs from; none for a plain ridge.
 
     Returns
     -------
     (LinearPrior, array)
-        The prior fitted on all rows, and for each row the score by a prior that did not see its fold.
+        The prior fitted on all rows, and for each row the score by a prior that did not see its fold. The penalty is
+        the largest one whose error over the folds is within one standard error of the least.
     """
     target = norm.ppf(np.clip(standing, 1e-3, 1 - 1e-3))
     names = np.unique(folds)
     if len(names) < 2:
-        only = _ridge(X, target, weight, PENALTIES[-1])
+        only = _ridge(X, target, weight, PENALTIES[-1], anchor)
         return only, only.score(X)
     scores = {penalty: np.zeros(len(X)) for penalty in PENALTIES}
     for fold in names:
         held = folds == fold
         for penalty in PENALTIES:
-            scores[penalty][held] = _ridge(X[~held], target[~held], weight[~held], penalty).score(X[held])
-    errors = {p: float((weight * (target - s) ** 2).sum()) for p, s in scores.items()}
-    best = min(PENALTIES, key=lambda p: errors[p])
-    return _ridge(X, target, weight, best), scores[best]
+            scores[penalty][held] = _ridge(X[~held], target[~held], weight[~held], penalty, anchor).score(X[held])
+    errors = {
+        p: np.asarray([np.average((target - s)[folds == f] ** 2, weights=weight[folds == f]) for f in names])
+        for p, s in scores.items()
+    }
+    least = min(PENALTIES, key=lambda p: float(errors[p].mean()))
+    # The spread of the difference, not of the error: folds differ in how hard they are for every penalty.
+    chosen = max(
+        p
+        for p in PENALTIES
+        if float((errors[p] - errors[least]).mean())
+        <= float((errors[p] - errors[least]).std(ddof=1)) / np.sqrt(len(names))
+    )
+    return _ridge(X, target, weight, chosen, anchor), scores[chosen]
 
 
 def fit_platt(scores: Array, y: Array, weight: Array) -> tuple[float, float]:
@@ -109,7 +128,7 @@ def fit_platt(scores: Array, y: Array, weight: Array) -> tuple[float, float]:
     return (slope, float(model.intercept_[0])) if slope > 0 else (0.0, float(logit(base)))
 
 
-def _ridge(X: Array, target: Array, weight: Array, penalty: float) -> LinearPrior:
+def _ridge(X: Array, target: Array, weight: Array, penalty: float, anchor: list[int]) -> LinearPrior:
     total = weight.sum()
     known = ~np.isnan(X)
     filled = np.where(known, X, 0.0)
@@ -117,11 +136,22 @@ def _ridge(X: Array, target: Array, weight: Array, penalty: float) -> LinearPrio
     mean = (weight[:, None] * filled).sum(axis=0) / mass
     variance = (weight[:, None] * known * (filled - mean) ** 2).sum(axis=0) / mass
     scale = np.where(variance > 1e-12, np.sqrt(np.maximum(variance, 1e-12)), np.inf)
-    blank = LinearPrior(mean, scale, np.zeros(X.shape[1]), 0.0)
-    Z = blank.standardised(X)
+    Z = LinearPrior(mean, scale, np.zeros(X.shape[1]), 0.0).standardised(X)
     centre = (weight[:, None] * Z).sum(axis=0) / total
+    Z = Z - centre
     level = float((weight * target).sum() / total)
-    weighted = (Z - centre) * weight[:, None]
-    gram = weighted.T @ (Z - centre) + penalty * total * np.eye(X.shape[1])
-    coefficients = np.linalg.solve(gram, weighted.T @ (target - level))
+    equal = _equal_weights(Z, target - level, weight, anchor)
+    weighted = Z * weight[:, None]
+    gram = weighted.T @ Z + penalty * total * np.eye(X.shape[1])
+    coefficients = equal + np.linalg.solve(gram, weighted.T @ (target - level - Z @ equal))
     return LinearPrior(mean, scale, coefficients, level - float(centre @ coefficients))
+
+
+def _equal_weights(Z: Array, target: Array, weight: Array, anchor: list[int]) -> Array:
+    """Return equal coefficients on the anchor columns, together as large as the target asks for, never negative."""
+    equal = np.zeros(Z.shape[1])
+    together = Z[:, anchor].sum(axis=1)
+    power = float((weight * together**2).sum())
+    if power > 0:
+        equal[anchor] = max(float((weight * together * target).sum()) / power, 0.0)
+    return equal

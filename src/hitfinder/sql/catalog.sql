@@ -28,7 +28,12 @@ launched as (
 filled as (
     select
         sku_id,
-        coalesce(batch_id, strftime(launched_at, '%G-W%V')) as batch_id,
+        -- The ISO week, in words that every engine has: its year is that of its Thursday.
+        coalesce(
+            batch_id,
+            cast(extract(year from date_trunc('week', launched_at) + interval '3' day) as varchar)
+            || '-W' || lpad(cast(extract(week from launched_at) as varchar), 2, '0')
+        ) as batch_id,
         coalesce(style_id, 'sku:' || sku_id) as style_id,
         coalesce(category, '(none)') as category,
         cast(price as double) as price,

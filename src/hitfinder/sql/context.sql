@@ -43,7 +43,8 @@ described as (
         case when priced.price > 0 and priced.category_price > 0 then ln(priced.price / priced.category_price) end
         as price_lead,
         extract(month from priced.as_of) as month,
-        extract(dow from priced.launched_at) as launch_weekday
+        -- 0 is Sunday. Engines number weekdays differently; 1970 began on a Thursday in all of them.
+        (cast(floor(epoch(priced.launched_at) / 86400.0) as bigint) + 4) % 7 as launch_weekday
     from priced
     cross join scope
 )

@@ -73,7 +73,7 @@ judged as (
         within_group,
         launched_at,
         value,
-        to_timestamp(known_second)::timestamp as known_at,
+        make_timestamp(cast(known_second * 1000000 as bigint)) as known_at,
         group_skus,
         -- Share of the group that is worth less, ties in the middle: 0 < standing < 1.
         (place_from_below + group_skus - place) / (2.0 * group_skus) as standing,

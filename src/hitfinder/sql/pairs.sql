@@ -130,7 +130,9 @@ expected as (
         totals.batch_id,
         totals.category,
         totals.style_id,
-        totals.active_periods,
+        -- How often it was seen where this rate looks.
+        case when rates.rate like '%_again_per_day' then totals.again_periods else totals.active_periods end
+        as seen_periods,
         rates.rate,
         case
             when rates.rate like '%_again_per_day' then greatest(totals.days - scope.period_seconds / 86400.0, 0)
@@ -152,7 +154,7 @@ joined as (
         -- A SKU seen without this count was not measured; a SKU not seen at all, or never again, has counted nothing.
         case
             when summed.rate is not null then summed.num
-            when expected.active_periods = 0 or expected.rate like '%_again_per_day' then cast(0 as decimal(18, 6))
+            when expected.seen_periods = 0 then cast(0 as decimal(18, 6))
         end as num,
         case
             when expected.days is not null then cast(expected.days as decimal(18, 6))

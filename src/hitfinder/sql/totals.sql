@@ -17,6 +17,7 @@ summed as (
         cast(sum(refunds) as double) as refunds,
         cast(sum(spend) as double) as spend,
         count(distinct period_start) as active_periods,
+        count(distinct period_start) filter (where is_after_launch) as again_periods,
         count(distinct channel) as channels,
         count(distinct creative_id) as creatives,
         max(since_launch) as last_seen_days
@@ -53,6 +54,7 @@ joined as (
         summed.spend,
         summed.last_seen_days,
         coalesce(summed.active_periods, 0) as active_periods,
+        coalesce(summed.again_periods, 0) as again_periods,
         coalesce(summed.channels, 0) as channels,
         coalesce(summed.creatives, 0) as creatives
     from aged

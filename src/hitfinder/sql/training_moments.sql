@@ -30,7 +30,7 @@ placed as (
 
 in_test as (
     select distinct
-        to_timestamp(moment_second)::timestamp as as_of,
+        make_timestamp(cast(moment_second * 1000000 as bigint)) as as_of,
         sku_id
     from placed
     where
