@@ -133,6 +133,12 @@ def test_the_artifact_holds_no_pickle(at_home):
             list(pickletools.genops(path.read_bytes()))
 
 
+def test_the_artifact_does_not_tell_where_it_was_made(at_home):
+    home_of_source = str(Path(hf.__file__).parent).encode()
+    for path in artifact_of(at_home).rglob("*"):
+        assert path.is_dir() or home_of_source not in path.read_bytes(), path
+
+
 def test_the_signature_takes_every_column_and_asks_for_two(at_home):
     market, _ = fitted()
     from mlflow.models import Model

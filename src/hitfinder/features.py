@@ -27,14 +27,19 @@ RATES = {
 VIEWS = ("level", "lead", "sibling_lead", "trend", "place", "own_weight")
 
 
-def set_scope(con: Any, settings: Settings, as_of: pd.Timestamp) -> None:
+def set_scope(con: Any, settings: Settings, as_of: pd.Timestamp, *, max_rows: int | None = None) -> None:
     """Fix the moment of knowledge: make `scope`, `reports` and `catalog` from the admitted signals and skus.
 
-    Rows of `signals` from after `as_of`, by event time or by `known_at`, do not get past this point.
+    Rows of `signals` from after `as_of`, by event time or by `known_at`, do not get past this point. With `max_rows`,
+    SKUs are shown at fewer ages (three at least) where they are so many that `look_back` would give more rows.
     """
     period = settings.signals.period
     test_window = settings.label.test_window
-    step = max(period, period * round(test_window / settings.model.ages / period))
+    ages = settings.model.ages
+    if max_rows is not None:
+        n_skus = con.execute("select count(*) from skus").fetchone()[0]
+        ages = min(ages, max(3, max_rows // max(n_skus, 1)))
+    step = max(period, period * round(test_window / ages / period))
     con.execute(
         """
         create or replace temp table scope as

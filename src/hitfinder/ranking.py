@@ -16,7 +16,7 @@ from hitfinder.tables import SIGNALS, SKUS
 from hitfinder.training import moment_of_knowledge
 from hitfinder.warehouse import TableLike, open_warehouse
 
-__all__ = ["RANKED_COLUMNS", "rank", "score"]
+__all__ = ["RANKED_COLUMNS", "newest_batch", "rank", "score", "sku_columns"]
 
 RANKED_COLUMNS = (
     "rank", "sku_id", "batch_id", "hit_probability", "hit_probability_low", "hit_probability_high", "expected_value",
@@ -74,6 +74,24 @@ def rank(
     ).iloc[order]
     ranked.insert(0, "rank", np.arange(1, len(ranked) + 1))
     return ranked.reset_index(drop=True)
+
+
+def newest_batch(ranked: pd.DataFrame, skus: TableLike) -> str:
+    """Name the batch that was launched last, of those on the list; without launches, the last by name."""
+    launches = sku_columns(skus).set_index("sku_id")["launched_at"].reindex(ranked["sku_id"]).to_numpy()
+    newest = ranked.assign(launched_at=launches).groupby("batch_id")["launched_at"].max()
+    return str(newest.idxmax() if newest.notna().any() else max(newest.index))
+
+
+def sku_columns(skus: TableLike) -> pd.DataFrame:
+    """Return the SKUs as admitted: one row each, the declared columns and the merchant's own."""
+    con = open_warehouse()
+    try:
+        admit(con, SKUS, skus)
+        rows: pd.DataFrame = con.execute("select * from skus order by sku_id").df()
+        return rows
+    finally:
+        con.close()
 
 
 def action(model: HitModel, probability: Any) -> Any:

@@ -21,6 +21,7 @@ __all__ = [
     "Settings",
     "SignalSettings",
     "load_settings",
+    "parse_duration",
     "parse_settings",
 ]
 
@@ -141,6 +142,25 @@ def parse_settings(values: dict[str, Any], source: str = "settings") -> Settings
         return Settings.model_validate(values)
     except ValidationError as error:
         raise SettingsError(f"{source}: " + "; ".join(_say(e) for e in error.errors())) from None
+
+
+def parse_duration(text: str) -> pd.Timedelta:
+    """Read a duration such as `10h`, `7d` or `4w`.
+
+    Raises
+    ------
+    SettingsError
+        Anything else.
+
+    Examples
+    --------
+    >>> parse_duration("4w")
+    Timedelta('28 days 00:00:00')
+    """
+    try:
+        return _duration(text)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
 
 
 def load_settings(path: str | Path) -> Settings:

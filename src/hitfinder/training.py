@@ -13,6 +13,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from hitfinder.admission import Admission, RejectedRowsWarning, admit
 from hitfinder.cohorts import Fold, block_folds, forward_folds
+from hitfinder.curves import curves_of
 from hitfinder.errors import NotEnoughHistoryError
 from hitfinder.features import features, look_back, set_scope
 from hitfinder.labels import label
@@ -35,8 +36,12 @@ Array = npt.NDArray[np.float64]
 LEARNED = ("prior", "boosted", "ranker")
 MIN_SKUS = 40
 MIN_HITS = 4
+# With many SKUs, fewer ages of each do: past this, rows cost time and teach nothing.
+MAX_ROWS = 30_000
 # Fewer batches than these can't tell luck from skill, nor a title's worth from its season's.
 MIN_BATCHES = 6
+# Blocks for the out-of-fold margins inside an evaluation fold: two are enough to calibrate by there.
+JUDGE_BLOCKS = 2
 # A model that was better in this share of bootstrap draws, though not on the whole, is on a par with a rule.
 ON_A_PAR = 0.2
 # Below these a fold learns too little to be a fair judge.
@@ -54,6 +59,7 @@ class History:
     rate_names: list[str]
     pairs: pd.DataFrame
     skus: pd.DataFrame
+    vectors: Any
     categories: list[str]
     numbers: list[str]
 
@@ -138,7 +144,7 @@ def moment_of_knowledge(con: Any, as_of: Any) -> pd.Timestamp:
 def _know(
     con: Any, settings: Settings, moment: pd.Timestamp, *, outcomes_given: bool
 ) -> tuple[History, dict[str, int]]:
-    set_scope(con, settings, moment)
+    set_scope(con, settings, moment, max_rows=MAX_ROWS)
     every = label(con, settings, outcomes_given=outcomes_given)
     usable = every[every["problem"].isna()].reset_index(drop=True)
     named = {str(k): int(v) for k, v in every.groupby("problem")["within_group"].nunique().items()}
@@ -155,7 +161,9 @@ def _know(
         raise NotEnoughHistoryError("signals: nothing was counted in any test window; give signals from the tests")
     frame_of_skus = con.execute("select * from skus order by sku_id").df()
     categories, numbers = split_attributes(frame_of_skus, SKUS.column_names)
-    history = History(con, settings, usable, rate_names, load_pairs(con), frame_of_skus, categories, numbers)
+    vectors = vectorise(frame_of_skus, categories)
+    pairs = load_pairs(con)
+    history = History(con, settings, usable, rate_names, pairs, frame_of_skus, vectors, categories, numbers)
     return history, named
 
 
@@ -164,6 +172,10 @@ def _learn(history: History, named: dict[str, int], moment: pd.Timestamp, admiss
     folds, how = _evaluation_folds(history)
     judged = pd.concat([_judge(history, fold) for fold in folds], ignore_index=True)
     report = _compare(judged, settings.label.test_window, settings.seed)
+    winner, rule = report["ranked_by"], report.get("best_rule")
+    shown = [name for name in dict.fromkeys([winner, report.get("best_kind"), rule]) if name]
+    probability = f"score:{winner}.probability" if winner in LEARNED else None
+    report["curves"] = curves_of(judged, shown, probability)
     report.update(
         evaluation=how,
         as_of=moment.isoformat(),
@@ -193,16 +205,15 @@ def _evaluation_folds(history: History) -> tuple[list[Fold], str]:
 
 def _judge(history: History, fold: Fold) -> pd.DataFrame:
     """Score the fold's test rows by every learned kind and every rule, each having seen the training SKUs only."""
-    model = _fit_parts(history, set(fold.train))
-    train, table = _examples(history, model, set(fold.train)), _described(history, model)
-    test = _examples_of(history, table, set(fold.test))
+    model, table, train = _prepare(history, set(fold.train), n_blocks=JUDGE_BLOCKS)
+    test = _examples_of(history, table, set(fold.test), n_blocks=JUDGE_BLOCKS)
     seen = test.table["age_days"].to_numpy() > 0
+    X = model.design.matrix(test.table)
     scores: dict[str, Array] = {}
     for kind in LEARNED:
         estimator = _fit_estimator(history, model.design, train, kind, seeds=1)
-        probability, _, _ = estimator.predict_interval(model.design.matrix(test.table))
-        scores[kind] = estimator.margin(model.design.matrix(test.table))
-        scores[f"{kind}.probability"] = probability
+        scores[kind] = estimator.margin(X)
+        scores[f"{kind}.probability"] = estimator.calibration_.interval(scores[kind])[0]
     scores.update(rule_scores(test.table))
     counts = counted_names(train.table)
     rule = fit_logistic_rule(plain_counts(train.table, counts), train.hit, train.weight)
@@ -258,12 +269,13 @@ def _compare(judged: pd.DataFrame, test_window: pd.Timedelta, seed: int) -> dict
 
 
 def _units(judged: pd.DataFrame, test_window: pd.Timedelta) -> pd.Series:
-    """What is resampled, for each list: its batch, or where batches are few, its stretch of time."""
+    """Return what is resampled for each list: its batch or, where batches are few, its stretch of time."""
     batch = judged.groupby("as_of")["batch_id"].max()
     if batch.nunique() >= MIN_BATCHES:
         return batch
     moments = pd.Series(batch.index, index=batch.index)
-    return (moments - moments.min()) // test_window
+    stretches: pd.Series = (moments - moments.min()) // test_window
+    return stretches
 
 
 def _simplest_good(per_list: dict[str, pd.DataFrame], units: pd.Series, seed: int) -> str:
@@ -285,8 +297,7 @@ def _simplest_good(per_list: dict[str, pd.DataFrame], units: pd.Series, seed: in
 def _fit_on(history: History, skus: set[str], winner: str, report: dict[str, Any]) -> HitModel:
     """Fit the winner on all labelled SKUs, then thresholds and the value curve on out-of-fold margins."""
     settings = history.settings
-    model = _fit_parts(history, skus)
-    train = _examples(history, model, skus)
+    model, _, train = _prepare(history, skus, n_blocks=settings.model.folds)
     logistic: LinearPrior | None = None
     counts: list[str] = []
     if winner in LEARNED:
@@ -313,20 +324,22 @@ def _fit_on(history: History, skus: set[str], winner: str, report: dict[str, Any
     return replace(fitted, version=f"unregistered-{fitted.digest()}")
 
 
-def _fit_parts(history: History, skus: set[str]) -> HitModel:
-    """Fit pooling and content on `skus`; the estimator is still to come."""
+def _prepare(history: History, skus: set[str], *, n_blocks: int) -> tuple[HitModel, pd.DataFrame, Examples]:
+    """Fit pooling and content on `skus`; return the model so far, the features of all SKUs, and the training rows.
+
+    In the training rows the content is scored by models that did not see the SKU's own outcome.
+    """
     settings, labels = history.settings, history.labels
     known = labels[labels["sku_id"].isin(skus)].reset_index(drop=True)
     rates = fit_rates(history.pairs[history.pairs["sku_id"].isin(skus)], history.rate_names)
-    folds = block_folds(known, settings.model.folds)
-    rows = history.skus.set_index("sku_id").reindex(known["sku_id"])
     content: ContentModel | None = None
     if known["within_group"].nunique() >= MIN_BATCHES:
-        content, _ = fit_content(vectorise(rows, history.categories), known["standing"].to_numpy(), folds)
+        rows = history.vectors[history.skus["sku_id"].searchsorted(known["sku_id"])]
+        content, own = fit_content(rows, known["standing"].to_numpy(), block_folds(known, settings.model.folds))
     span = (known["launched_at"].max() - known["launched_at"].min()) / pd.Timedelta(days=1)
     on_impressions = any(name.endswith("_per_impression") for name in history.rate_names)
     design = choose_design(history.rate_names, history.numbers, on_impressions=on_impressions, history_days=float(span))
-    return HitModel(
+    model = HitModel(
         settings=settings,
         rates=rates,
         design=design,
@@ -340,28 +353,17 @@ def _fit_parts(history: History, skus: set[str]) -> HitModel:
         thresholds={},
         value_curve={},
     )
+    table = model.describe(features(history.con, rates), history.skus)
+    train = _examples_of(history, table, skus, n_blocks=n_blocks)
+    if content is not None:
+        scores = train.table["sku_id"].map(dict(zip(known["sku_id"], own, strict=True)))
+        train = replace(train, table=train.table.assign(content=scores.to_numpy(dtype=float)))
+    return model, table, train
 
 
-def _described(history: History, model: HitModel) -> pd.DataFrame:
-    return model.describe(features(history.con, model.rates), history.skus)
-
-
-def _examples(history: History, model: HitModel, skus: set[str]) -> Examples:
-    """Return training rows, their content scored by models that did not see their own outcome."""
-    examples = _examples_of(history, _described(history, model), skus)
-    if model.content is None:
-        return examples
-    known = history.labels[history.labels["sku_id"].isin(skus)].reset_index(drop=True)
-    rows = history.skus.set_index("sku_id").reindex(known["sku_id"])
-    folds = block_folds(known, history.settings.model.folds)
-    _, scores = fit_content(vectorise(rows, history.categories), known["standing"].to_numpy(), folds)
-    own = examples.table["sku_id"].map(dict(zip(known["sku_id"], scores, strict=True)))
-    return replace(examples, table=examples.table.assign(content=own.to_numpy(dtype=float)))
-
-
-def _examples_of(history: History, table: pd.DataFrame, skus: set[str]) -> Examples:
+def _examples_of(history: History, table: pd.DataFrame, skus: set[str], *, n_blocks: int) -> Examples:
     labels = history.labels[history.labels["sku_id"].isin(skus)].reset_index(drop=True)
-    folds = pd.Series(block_folds(labels, history.settings.model.folds), index=labels["sku_id"])
+    folds = pd.Series(block_folds(labels, n_blocks), index=labels["sku_id"])
     rows = table[table["sku_id"].isin(skus)].reset_index(drop=True)
     truth = labels.set_index("sku_id").reindex(rows["sku_id"])
     size = rows.groupby("sku_id")["sku_id"].transform("size").to_numpy()

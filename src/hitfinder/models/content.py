@@ -22,7 +22,7 @@ Array = npt.NDArray[np.float64]
 # Hashed n-grams need no vocabulary: the same few lines read Chinese and English, and nothing has to be unpickled.
 TITLE_BUCKETS = 2**14
 ATTRIBUTE_BUCKETS = 2**10
-PENALTIES = (3.0, 10.0, 30.0, 100.0)
+PENALTIES = (3.0, 15.0, 75.0)
 
 
 @dataclass(frozen=True)
@@ -113,5 +113,5 @@ def fit_content(X: csr_matrix, standing: Array, folds: npt.NDArray[np.int64]) ->
 
 
 def _ridge(X: csr_matrix, target: Array, penalty: float) -> ContentModel:
-    model = Ridge(alpha=penalty, solver="sparse_cg", tol=1e-6, max_iter=2000).fit(X, target)
+    model = Ridge(alpha=penalty, solver="sparse_cg", tol=1e-4, max_iter=500).fit(X, target)
     return ContentModel(np.asarray(model.coef_, dtype=float), float(model.intercept_))

@@ -91,15 +91,23 @@ def fit_prior(
         the largest one whose error over the folds is within one standard error of the least.
     """
     target = norm.ppf(np.clip(standing, 1e-3, 1 - 1e-3))
+    mean, scale = _location_and_scale(X, weight)
+    Z = LinearPrior(mean, scale, np.zeros(X.shape[1]), 0.0).standardised(X)
     names = np.unique(folds)
+    # Sums over rows add up over folds: "all but one" is the whole less that one, whatever the penalty.
+    parts = {name: _moments(Z[folds == name], target[folds == name], weight[folds == name]) for name in names}
+    whole = [np.sum(values, axis=0) for values in zip(*parts.values(), strict=True)]
     if len(names) < 2:
-        only = _ridge(X, target, weight, PENALTIES[-1], anchor)
+        coefficients, intercept = _solve(whole, PENALTIES[-1], anchor)
+        only = LinearPrior(mean, scale, coefficients, intercept)
         return only, only.score(X)
     scores = {penalty: np.zeros(len(X)) for penalty in PENALTIES}
-    for fold in names:
-        held = folds == fold
+    for name in names:
+        held = folds == name
+        rest = [total - part for total, part in zip(whole, parts[name], strict=True)]
         for penalty in PENALTIES:
-            scores[penalty][held] = _ridge(X[~held], target[~held], weight[~held], penalty, anchor).score(X[held])
+            coefficients, intercept = _solve(rest, penalty, anchor)
+            scores[penalty][held] = Z[held] @ coefficients + intercept
     errors = {
         p: np.asarray([np.average((target - s)[folds == f] ** 2, weights=weight[folds == f]) for f in names])
         for p, s in scores.items()
@@ -112,7 +120,8 @@ def fit_prior(
         if float((errors[p] - errors[least]).mean())
         <= float((errors[p] - errors[least]).std(ddof=1)) / np.sqrt(len(names))
     )
-    return _ridge(X, target, weight, chosen, anchor), scores[chosen]
+    coefficients, intercept = _solve(whole, chosen, anchor)
+    return LinearPrior(mean, scale, coefficients, intercept), scores[chosen]
 
 
 def fit_platt(scores: Array, y: Array, weight: Array) -> tuple[float, float]:
@@ -128,30 +137,31 @@ def fit_platt(scores: Array, y: Array, weight: Array) -> tuple[float, float]:
     return (slope, float(model.intercept_[0])) if slope > 0 else (0.0, float(logit(base)))
 
 
-def _ridge(X: Array, target: Array, weight: Array, penalty: float, anchor: list[int]) -> LinearPrior:
-    total = weight.sum()
+def _location_and_scale(X: Array, weight: Array) -> tuple[Array, Array]:
+    """Return weighted mean and spread of each column where it is known; a constant column gets an infinite spread."""
     known = ~np.isnan(X)
     filled = np.where(known, X, 0.0)
-    mass = np.maximum((weight[:, None] * known).sum(axis=0), 1e-12)
-    mean = (weight[:, None] * filled).sum(axis=0) / mass
-    variance = (weight[:, None] * known * (filled - mean) ** 2).sum(axis=0) / mass
-    scale = np.where(variance > 1e-12, np.sqrt(np.maximum(variance, 1e-12)), np.inf)
-    Z = LinearPrior(mean, scale, np.zeros(X.shape[1]), 0.0).standardised(X)
-    centre = (weight[:, None] * Z).sum(axis=0) / total
-    Z = Z - centre
-    level = float((weight * target).sum() / total)
-    equal = _equal_weights(Z, target - level, weight, anchor)
+    mass = np.maximum(weight @ known, 1e-12)
+    mean = (weight @ filled) / mass
+    variance = (weight @ np.where(known, (filled - mean) ** 2, 0.0)) / mass
+    return mean, np.where(variance > 1e-12, np.sqrt(np.maximum(variance, 1e-12)), np.inf)
+
+
+def _moments(Z: Array, target: Array, weight: Array) -> tuple[Any, ...]:
     weighted = Z * weight[:, None]
-    gram = weighted.T @ Z + penalty * total * np.eye(X.shape[1])
-    coefficients = equal + np.linalg.solve(gram, weighted.T @ (target - level - Z @ equal))
-    return LinearPrior(mean, scale, coefficients, level - float(centre @ coefficients))
+    return weight.sum(), weighted.sum(axis=0), weight @ target, weighted.T @ Z, weighted.T @ target
 
 
-def _equal_weights(Z: Array, target: Array, weight: Array, anchor: list[int]) -> Array:
-    """Return equal coefficients on the anchor columns, together as large as the target asks for, never negative."""
-    equal = np.zeros(Z.shape[1])
-    together = Z[:, anchor].sum(axis=1)
-    power = float((weight * together**2).sum())
+def _solve(moments: list[Any], penalty: float, anchor: list[int]) -> tuple[Array, float]:
+    """Solve the ridge that departs from equal weights, from sums of weight, Z, target, Z'Z and Z'target."""
+    total, sum_z, sum_t, gram, cross = moments
+    centre, level = sum_z / total, float(sum_t / total)
+    gram = gram - total * np.outer(centre, centre)
+    cross = cross - total * centre * level
+    equal = np.zeros(len(centre))
+    # Equal coefficients on the anchor columns, together as large as the target asks for, never negative.
+    power = float(gram[np.ix_(anchor, anchor)].sum())
     if power > 0:
-        equal[anchor] = max(float((weight * together * target).sum()) / power, 0.0)
-    return equal
+        equal[anchor] = max(float(cross[anchor].sum()) / power, 0.0)
+    coefficients = equal + np.linalg.solve(gram + penalty * total * np.eye(len(centre)), cross - gram @ equal)
+    return coefficients, level - float(centre @ coefficients)

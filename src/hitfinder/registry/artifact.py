@@ -78,9 +78,11 @@ def write_artifact(
     pyfunc = import_mlflow("mlflow.pyfunc")
     with tempfile.TemporaryDirectory(prefix="hitfinder-") as scratch:
         saved = model.save(Path(scratch) / "model")
+        # A copy, since MLflow writes down the path: it need not tell where somebody keeps their Python.
+        entry = shutil.copy(PACKAGE / "registry" / "served.py", scratch)
         pyfunc.save_model(
             path=str(folder),
-            python_model=str(PACKAGE / "registry" / "served.py"),
+            python_model=str(entry),
             # The source, its SQL included: a model is served by the code that it was fitted with.
             code_paths=[str(PACKAGE)],
             artifacts={"model": str(saved)},
