@@ -3,6 +3,7 @@
 from hitfinder.errors import DataError, HitfinderError, ModelError, NotEnoughHistoryError, SettingsError
 from hitfinder.models.hit_model import HitModel, open_model
 from hitfinder.ranking import rank
+from hitfinder.registry import load_model
 from hitfinder.settings import Settings, load_settings
 from hitfinder.training import fit
 
@@ -15,6 +16,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "fit",
+    "load_model",
     "load_settings",
     "open_model",
     "rank",

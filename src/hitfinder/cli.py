@@ -198,7 +198,9 @@ def demo(out: Path, weeks: int, language: str, seed: int) -> None:
     with _working(f"1 of 4: simulating {weeks} weekly batches"):
         market = make(weeks=weeks, language=language, seed=seed)
         written = write_market(market, out)
-    click.echo(f"1. A market of {len(market.skus)} SKUs and {len(market.signals)} rows of signals, its truth set aside.")
+    click.echo(
+        f"1. A market of {len(market.skus)} SKUs and {len(market.signals)} rows of signals, its truth set aside."
+    )
     settings = load_settings(out / "hitfinder.toml")
     with _working("2 of 4: fitting, and judging out of time beside the simple rules"):
         model = fit(market.signals, market.skus, settings)
@@ -206,7 +208,9 @@ def demo(out: Path, weeks: int, language: str, seed: int) -> None:
     _say_report(model.report)
     with _working("3 of 4: registering in MLflow"):
         model, registered = register(model, market.signals, market.skus)
-    click.echo(f"3. Registered as {registered.model_uri} ({', '.join(registered.aliases)}) in {registered.tracking_uri}.")
+    click.echo(
+        f"3. Registered as {registered.model_uri} ({', '.join(registered.aliases)}) in {registered.tracking_uri}."
+    )
     newest = market.skus[market.skus["batch_id"] == market.skus["batch_id"].max()]
     with _working("4 of 4: ranking this week's batch"):
         ranked = put_in_order(model, market.signals, newest, language=language)
@@ -298,9 +302,7 @@ def _say_report(report: dict[str, Any]) -> None:
     metrics = {name: m for name, m in report["metrics"].items() if "average_precision" in m}
     for name, m in sorted(metrics.items(), key=lambda item: -item[1]["average_precision"]):
         mark = "  <- ranks" if name == report["ranked_by"] else ""
-        click.echo(
-            f"   {name:24}{m['average_precision']:>18.3f}{m['hits_at_k']:>11.3f}{m['value_at_k']:>12.3f}{mark}"
-        )
+        click.echo(f"   {name:24}{m['average_precision']:>18.3f}{m['hits_at_k']:>11.3f}{m['value_at_k']:>12.3f}{mark}")
     click.echo(f"   {report['note']}")
 
 

@@ -51,7 +51,7 @@ def calibration_curve(probability: Array, hit: Array, weight: Array, *, bins: in
     return out
 
 
-def curves_of(judged: pd.DataFrame, names: list[str], probability: str | None) -> dict[str, Any]:
+def curves_of(judged: pd.DataFrame, names: list[str], probability: str) -> dict[str, Any]:
     """Draw up every curve of a report from out-of-time rows.
 
     Parameters
@@ -61,7 +61,7 @@ def curves_of(judged: pd.DataFrame, names: list[str], probability: str | None) -
     names
         The scores to compare.
     probability
-        The column that holds calibrated probabilities, if any.
+        The column that holds calibrated probabilities.
     """
     hit, value, weight = (judged[c].to_numpy(dtype=float) for c in ("hit", "value", "weight"))
     out: dict[str, Any] = {"precision_recall": {}, "value_by_length": {}}
@@ -71,6 +71,5 @@ def curves_of(judged: pd.DataFrame, names: list[str], probability: str | None) -
         place = score.groupby(judged["as_of"]).rank(pct=True).to_numpy()
         out["precision_recall"][name] = precision_recall(hit, place, weight)
         out["value_by_length"][name] = value_by_length(judged["as_of"], value, score.to_numpy(dtype=float))
-    if probability is not None:
-        out["calibration"] = calibration_curve(judged[probability].to_numpy(dtype=float), hit, weight)
+    out["calibration"] = calibration_curve(judged[probability].to_numpy(dtype=float), hit, weight)
     return out

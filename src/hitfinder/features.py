@@ -77,7 +77,7 @@ def look_at(con: Any) -> None:
 def look_back(con: Any) -> None:
     """Take every SKU at its launch and at the later steps of its test window: what a model learns from."""
     build(con, "training_moments")
-    con.execute("create or replace temp view moments as select * from training_moments")
+    con.execute("create or replace temp table moments as select * from training_moments")
     _observe(con)
 
 

@@ -84,13 +84,11 @@ def calibration_error(
     p, y, w = (np.asarray(a, dtype=float) for a in (probability, hit, weight))
     if w.sum() == 0:
         return float("nan")
-    order = np.argsort(p, kind="stable")
-    p, y, w = p[order], y[order], w[order]
-    place = np.minimum((bins * (np.cumsum(w) - w / 2) / w.sum()).astype(int), bins - 1)
-    # Equal probabilities belong to one bin, or their order would decide.
-    place = pd.Series(place).groupby(p).transform("min").to_numpy()
-    gaps = [abs(((p - y) * w)[place == b].sum()) for b in np.unique(place)]
-    return float(np.sum(gaps) / w.sum())
+    # Equal probabilities belong to one bin, or the order of the rows would decide.
+    _, block = np.unique(p, return_inverse=True)
+    weight, gap = np.bincount(block, w), np.bincount(block, (p - y) * w)
+    place = np.minimum((bins * (np.cumsum(weight) - weight / 2) / w.sum()).astype(int), bins - 1)
+    return float(np.abs(np.bincount(place, gap)).sum() / w.sum())
 
 
 @dataclass(frozen=True)
@@ -113,8 +111,9 @@ def bootstrap_difference(a: pd.Series, b: pd.Series, unit: pd.Series, *, seed: i
     unit
         The unit of each list, such as its batch: lists of one batch are not independent.
     """
-    difference = (a - b).to_numpy(dtype=float)
-    codes, names = pd.factorize(unit.reindex(a.index), sort=True)
+    gap = a - b
+    difference = gap.to_numpy(dtype=float)
+    codes, names = pd.factorize(unit.reindex(gap.index), sort=True)
     totals = np.bincount(codes, weights=difference, minlength=len(names))
     sizes = np.bincount(codes, minlength=len(names)).astype(float)
     rng = np.random.default_rng(seed)

@@ -77,7 +77,9 @@ def fit_rates(pairs: pd.DataFrame, names: list[str]) -> pd.DataFrame:
 
 def _fit_one(name: str, pairs: pd.DataFrame) -> list[object]:
     last = pairs.groupby("sku_id")[["num", "den"]].transform("last")
-    rest_num, rest_den = (last["num"] - pairs["num"]).to_numpy(), (last["den"] - pairs["den"]).to_numpy()
+    # A revised report may take back what was counted; less than nothing can't come.
+    rest_num = (last["num"] - pairs["num"]).clip(lower=0).to_numpy()
+    rest_den = (last["den"] - pairs["den"]).clip(lower=0).to_numpy()
     final = pairs.groupby("sku_id")[["num", "den"]].last()
     mean = max(float(final["num"].sum()), 0.5) / max(float(final["den"].sum()), 1e-9)
     # A SKU at several moments is one SKU: its moments share its weight.
@@ -140,5 +142,5 @@ def _best_strength(
         log_ratio = np.where(rest_num > 0, np.log(np.maximum(rest_num, 1e-12) / expected), 0.0)
         losses.append(float((weight * (rest_num * log_ratio - rest_num + expected)).sum()))
     # Where several do as well, the stronger pull is the safer one.
-    tolerable = min(losses) + 1e-9 * abs(min(losses))
+    tolerable = min(losses) + 1e-9 * abs(min(losses)) + 1e-12
     return float((GRID * typical)[max(i for i, loss in enumerate(losses) if loss <= tolerable)])

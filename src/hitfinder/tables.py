@@ -31,6 +31,8 @@ SQL_TYPES = {
 }
 MAX_TEXT = {"title": 10_000, "image_url": 10_000, "reason": 10_000}
 MAX_ID = 500
+# No SKU sees this in one period; what is larger is another column, or a unit gone wrong.
+MAX_AMOUNT = 100_000_000_000
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ class Table:
                 rules.append(Rule(f"{c.name}_missing", f"{c.name} is not null"))
             if c.kind in ("count", "money"):
                 rules.append(Rule(f"{c.name}_negative", f"{c.name} >= 0"))
+                rules.append(Rule(f"{c.name}_too_large", f"{c.name} <= {MAX_AMOUNT}"))
             elif c.kind == "share":
                 rules.append(Rule(f"{c.name}_outside_0_1", f"{c.name} between 0 and 1"))
             elif c.kind == "text":

@@ -174,7 +174,7 @@ def _learn(history: History, named: dict[str, int], moment: pd.Timestamp, admiss
     report = _compare(judged, settings.label.test_window, settings.seed)
     winner, rule = report["ranked_by"], report.get("best_rule")
     shown = [name for name in dict.fromkeys([winner, report.get("best_kind"), rule]) if name]
-    probability = f"score:{winner}.probability" if winner in LEARNED else None
+    probability = f"score:{winner}.probability"
     report["curves"] = curves_of(judged, shown, probability)
     report.update(
         evaluation=how,
@@ -218,6 +218,10 @@ def _judge(history: History, fold: Fold) -> pd.DataFrame:
     counts = counted_names(train.table)
     rule = fit_logistic_rule(plain_counts(train.table, counts), train.hit, train.weight)
     scores[LOGISTIC] = rule.score(plain_counts(test.table, counts))
+    trained = {**rule_scores(train.table), LOGISTIC: rule.score(plain_counts(train.table, counts))}
+    for name in set(scores) & set(trained):
+        fitted = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(trained[name], train.hit, train.weight)
+        scores[f"{name}.probability"] = fitted.predict(scores[name])
     out = pd.DataFrame({f"score:{name}": values for name, values in scores.items()})
     keys = test.table[["as_of", "sku_id", "batch_id", "age_share"]].reset_index(drop=True)
     judged = pd.concat([keys, out], axis=1).assign(hit=test.hit, value=test.value, weight=test.weight)
@@ -239,9 +243,9 @@ def _compare(judged: pd.DataFrame, test_window: pd.Timedelta, seed: int) -> dict
         if judged[f"score:{name}"].notna().all()
     }
     metrics = {name: summarise(table) for name, table in per_list.items()}
-    for kind in LEARNED:
-        error = calibration_error(judged[f"score:{kind}.probability"], judged["hit"], judged["weight"])
-        metrics[kind]["calibration_error"] = error
+    for name in per_list:
+        probability = judged[f"score:{name}.probability"]
+        metrics[name]["calibration_error"] = calibration_error(probability, judged["hit"], judged["weight"])
     ranked = {name: m["average_precision"] for name, m in metrics.items() if m.get("lists")}
     rules = {name: score for name, score in ranked.items() if name not in LEARNED}
     kinds = {name: score for name, score in ranked.items() if name in LEARNED}

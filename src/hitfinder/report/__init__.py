@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from hitfinder.report.lists import write_list
+from hitfinder.report.lists import check_suffix, write_list
 
-__all__ = ["write_list"]
+__all__ = ["check_suffix", "write_list"]

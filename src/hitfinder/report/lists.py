@@ -16,7 +16,7 @@ from hitfinder.report.content import Content, prepare
 from hitfinder.report.page import render_page
 from hitfinder.report.workbook import write_workbook
 
-__all__ = ["write_list"]
+__all__ = ["check_suffix", "write_list"]
 
 
 def write_list(
@@ -62,8 +62,7 @@ def write_list(
         The file can't be written.
     """
     out = Path(out)
-    if out.suffix.lower() not in WRITERS:
-        raise DataError(f"{out}: expected a name that ends in {', '.join(WRITERS)}, got {out.suffix or 'no suffix'!r}")
+    check_suffix(out)
     content = prepare(ranked, skus, language, summary)
     # Not tempfile: its files can be read by their owner only, and a list is made to be shared.
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
@@ -112,3 +111,16 @@ WRITERS: dict[str, Callable[[Content, Path], None]] = {
     ".xlsx": write_workbook,
     ".html": _write_page,
 }
+
+
+def check_suffix(out: str | Path) -> None:
+    """Refuse a name that `write_list` could not write, before any work is done for it.
+
+    Raises
+    ------
+    DataError
+        The suffix is not one of the four.
+    """
+    suffix = Path(out).suffix
+    if suffix.lower() not in WRITERS:
+        raise DataError(f"{out}: expected a name that ends in {', '.join(WRITERS)}, got {suffix or 'no suffix'!r}")

@@ -40,7 +40,9 @@ computed as (
         case
             when scope.outcomes_given then given_outcomes.value
             when scope.metric_is_rate then cast(counted.num as double) / nullif(cast(counted.den as double), 0)
-            else coalesce(cast(counted.num as double), 0)
+            -- A SKU of which no report came sold nothing; one that was seen without the metric was not measured.
+            when counted.sku_id is null then 0
+            else cast(counted.num as double)
         end as value,
         case when scope.outcomes_given then epoch(given_outcomes.known_at) else closed.closes end as known_second
     from closed
