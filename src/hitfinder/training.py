@@ -40,6 +40,8 @@ MIN_HITS = 4
 MAX_ROWS = 30_000
 # Fewer batches than these can't tell luck from skill, nor a title's worth from its season's.
 MIN_BATCHES = 6
+# From this share of its test window on, a SKU is being decided on.
+LATE = 0.5
 # Blocks for the out-of-fold margins inside an evaluation fold: two are enough to calibrate by there.
 JUDGE_BLOCKS = 2
 # A model that was better in this share of bootstrap draws, though not on the whole, is on a par with a rule.
@@ -315,7 +317,8 @@ def _fit_on(history: History, skus: set[str], winner: str, report: dict[str, Any
     margin = estimator.oof_margin_
     probability = estimator.calibration_.interval(margin)[0]
     order = np.argsort(margin, kind="stable")
-    curve = IsotonicRegression(out_of_bounds="clip").fit(margin[order], train.value[order], train.weight[order])
+    weight = np.where(train.copies >= 0, train.weight, 0.0)[order]
+    curve = IsotonicRegression(out_of_bounds="clip").fit(margin[order], train.value[order], weight)
     grid = estimator.calibration_.margins
     fitted = replace(
         model,
@@ -371,16 +374,24 @@ def _examples_of(history: History, table: pd.DataFrame, skus: set[str], *, n_blo
     rows = table[table["sku_id"].isin(skus)].reset_index(drop=True)
     truth = labels.set_index("sku_id").reindex(rows["sku_id"])
     size = rows.groupby("sku_id")["sku_id"].transform("size").to_numpy()
+    # Probabilities are made for the time of decision: the later half of the test.
+    late = rows["age_share"].to_numpy(dtype=float) >= LATE
+    copies = np.where(late, _count_late(rows["sku_id"], late), -1) if late.any() else rows.groupby("sku_id").cumcount()
     return Examples(
         table=rows,
         hit=truth["hit"].to_numpy(dtype=float),
         value=truth["value"].to_numpy(dtype=float),
         standing=truth["standing"].to_numpy(dtype=float),
         weight=1.0 / size,
-        copies=np.asarray(rows.groupby("sku_id").cumcount(), dtype=np.int64),
+        copies=np.asarray(copies, dtype=np.int64),
         folds=folds.reindex(rows["sku_id"]).to_numpy(dtype=np.int64),
         lists=pd.factorize(rows["as_of"], sort=True)[0].astype(np.int64),
     )
+
+
+def _count_late(sku_id: pd.Series, late: npt.NDArray[np.bool_]) -> Array:
+    """Count the late rows of each SKU from 0; the counts of the others mean nothing."""
+    return np.asarray(pd.Series(late.astype(int)).groupby(sku_id.to_numpy()).cumsum() - 1, dtype=float)
 
 
 def _fit_estimator(history: History, design: Design, train: Examples, kind: str, *, seeds: int) -> HitClassifier:
@@ -410,7 +421,7 @@ def _thresholds(probability: Array, train: Examples, max_hits_lost: float) -> di
 
     Both from out-of-fold probabilities at the later half of the test, when a merchant decides.
     """
-    late = train.table["age_share"].to_numpy() >= 0.5
+    late = train.copies >= 0
     if not (late & (train.hit > 0)).any():
         late = np.ones(len(late), dtype=bool)
     p, hit, weight = probability[late], train.hit[late], train.weight[late]
@@ -430,7 +441,7 @@ def _importance(estimator: HitClassifier, design: Design, train: Examples) -> di
     """Mean absolute contribution of each column to the margin, on training rows at the end of their test."""
     if estimator.kind == "rule":
         return {}
-    late = train.table["age_share"].to_numpy() >= 0.5
+    late = train.copies >= 0
     rows = design.matrix(train.table)[late][:2000]
     if len(rows) == 0:
         return {}

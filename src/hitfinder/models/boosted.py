@@ -48,13 +48,14 @@ def fit_boosted(
     start: Array,
     *,
     monotone: list[int],
-    seeds: int,
     seed: int,
-    threads: int,
     rows_per_sku: float,
     lists: npt.NDArray[np.int64] | None = None,
-) -> Boosted:
-    """Fit the corrections to `start`.
+) -> str:
+    """Fit one set of corrections to `start`, on one thread; return LightGBM's text.
+
+    Several are fitted side by side by the caller: on data of this size threads inside LightGBM wait for each other
+    longer than they work, most of all where the machine is busy.
 
     Parameters
     ----------
@@ -72,18 +73,14 @@ def fit_boosted(
         "objective": "binary",
         "monotone_constraints": monotone,
         "min_data_in_leaf": max(10, int(MIN_SKUS_IN_LEAF * rows_per_sku)),
-        "num_threads": threads,
+        "num_threads": 1,
+        "seed": seed % 2**31,
     }
     order, group = np.arange(len(y)), None
     if lists is not None:
         order = np.argsort(lists, kind="stable")
         group = np.unique(lists[order], return_counts=True)[1]
         parameters.update(objective="lambdarank", lambdarank_truncation_level=20)
-    data = lgb.Dataset(
-        X[order], y[order], weight=weight[order], init_score=start[order], group=group, free_raw_data=False
-    )
-    texts = []
-    for member in range(seeds):
-        booster = lgb.train({**parameters, "seed": (seed * 1009 + member) % 2**31}, data, num_boost_round=ROUNDS)
-        texts.append(booster.model_to_string())
-    return Boosted(tuple(texts))
+    data = lgb.Dataset(X[order], y[order], weight=weight[order], init_score=start[order], group=group)
+    text: str = lgb.train(parameters, data, num_boost_round=ROUNDS).model_to_string()
+    return text

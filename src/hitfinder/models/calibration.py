@@ -56,9 +56,10 @@ def fit_calibration(margin: Array, y: Array, copy: npt.NDArray[np.int64]) -> Cal
     y
         1 for a hit, 0 for none.
     copy
-        Which of its moments a row is of its SKU (0, 1, ...). A SKU counts once in each set: its moments are no
-        independent evidence, so each set is calibrated alone and the curves are averaged.
+        Which of its moments a row is of its SKU (0, 1, ...); rows below 0 are not calibrated on. A SKU counts once in
+        each set: its moments are no independent evidence, so each set is calibrated alone and the curves are averaged.
     """
+    margin, y, copy = margin[copy >= 0], y[copy >= 0], copy[copy >= 0]
     grid = np.unique(np.quantile(margin, np.linspace(0, 1, GRID_POINTS)))
     sets = [(margin[copy == c], y[copy == c]) for c in np.unique(copy)]
     # Sets of a few late comers would add only noise; the largest is always used.

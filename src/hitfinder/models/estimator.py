@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -152,20 +154,26 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             return start
         settings: dict[str, Any] = {
             "monotone": self.monotone or [0] * X.shape[1],
-            "seed": self.random_state or 0,
-            "threads": self.threads,
             "rows_per_sku": len(X) / max(float(weight.sum()), 1.0),
         }
         lists = None if self.kind != "ranker" else np.zeros(len(X), dtype=np.int64) if lists is None else lists
+        seed = self.random_state or 0
+        parts = [folds == fold for fold in np.unique(folds) if not (folds == fold).all()]
+
+        def fit_rows(rows: Any, member: int) -> str:
+            of_list = None if lists is None else lists[rows]
+            member_seed = seed * 1009 + member
+            return fit_boosted(
+                X[rows], hit[rows], weight[rows], start[rows], lists=of_list, seed=member_seed, **settings
+            )
+
+        jobs = [(~held, 0) for held in parts] + [(np.ones(len(X), dtype=bool), member) for member in range(self.seeds)]
+        with ThreadPoolExecutor(self.threads or os.cpu_count() or 1) as pool:
+            texts = list(pool.map(lambda job: fit_rows(*job), jobs))
         margin: Array = start.copy()
-        for fold in np.unique(folds):
-            held = folds == fold
-            if held.all():
-                continue
-            rest = None if lists is None else lists[~held]
-            part = fit_boosted(X[~held], hit[~held], weight[~held], start[~held], lists=rest, seeds=1, **settings)
-            margin[held] += _correction(part.boosters(), X[held])
-        self.boosted_ = fit_boosted(X, hit, weight, start, lists=lists, seeds=self.seeds, **settings)
+        for held, text in zip(parts, texts, strict=False):
+            margin[held] += _correction(Boosted((text,)).boosters(), X[held])
+        self.boosted_ = Boosted(tuple(texts[len(parts) :]))
         self.boosters_ = self.boosted_.boosters()
         return margin
 
@@ -182,7 +190,7 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         """Return what each column adds to the margin, shape (rows, columns); they sum to it up to a constant."""
         check_is_fitted(self, "calibration_")
         X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
-        total = np.zeros_like(X)
+        total: Array = np.zeros(X.shape)
         if self.prior_ is None:
             return total
         columns = self._prior_columns(X)
@@ -250,8 +258,7 @@ def _correction(boosters: list[Any], X: Array) -> Array:
     if not boosters:
         return np.zeros(len(X))
     # One thread: a list has a few hundred rows, and waking threads takes longer than the trees.
-    threads = 1 if len(X) < 20_000 else 0
-    members = [b.predict(X, raw_score=True, num_threads=threads) for b in boosters]
+    members = [b.predict(X, raw_score=True, num_threads=1) for b in boosters]
     return np.asarray(np.mean(members, axis=0))
 
 
