@@ -18,7 +18,7 @@ import pandas as pd
 
 import hitfinder as hf
 from hitfinder.admission import admit
-from hitfinder.features import features, look_back, set_scope
+from hitfinder.features import count_pairs, features, look_back, set_scope
 from hitfinder.labels import label
 from hitfinder.settings import parse_settings
 from hitfinder.simulate import Market, simulate
@@ -36,6 +36,7 @@ def matrix(model: hf.HitModel, market: Market) -> tuple[np.ndarray, np.ndarray]:
         labels = label(con, model.settings, outcomes_given=False)
         labels = labels[labels["problem"].isna()].set_index("sku_id")["hit"]
         look_back(con)
+        count_pairs(con, list(model.rates["rate"]))
         table = model.describe(features(con, model.rates), con.execute("select * from skus order by sku_id").df())
     finally:
         con.close()
@@ -53,13 +54,18 @@ def seconds(work: Callable[[], object], repeats: int) -> float:
     return statistics.median(took)
 
 
+def parser() -> argparse.ArgumentParser:
+    """Return the script's arguments."""
+    out = argparse.ArgumentParser(description=__doc__)
+    out.add_argument("--weeks", type=int, default=20)
+    out.add_argument("--skus-per-week", type=int, default=300)
+    out.add_argument("--repeats", type=int, default=10, help="of what is quick; fit runs once")
+    return out
+
+
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weeks", type=int, default=20)
-    parser.add_argument("--skus-per-week", type=int, default=300)
-    parser.add_argument("--repeats", type=int, default=10, help="of what is quick; fit runs once")
-    given = parser.parse_args()
+    given = parser().parse_args()
     market = simulate(weeks=given.weeks, skus_per_week=given.skus_per_week, seed=0)
     settings = parse_settings({"label": {"top_share": 0.03}})
     fitted: list[hf.HitModel] = []

@@ -216,7 +216,7 @@ def _judge_duplicates(con: Any, table: Table, others: list[str]) -> None:
                 select
                     judged.*,
                     row_number() over key_order as __place,
-                    row_number() over (partition by {columns}) as __copy
+                    rank() over key_order as __copy
                 from judged semi join repeated on {same_key}
                 where __rule is null
                 window key_order as (partition by {grain} order by ({columns}) desc nulls last)
@@ -225,7 +225,7 @@ def _judge_duplicates(con: Any, table: Table, others: list[str]) -> None:
                 * exclude (__place, __copy) replace (
                     case
                         when __place = 1 then null
-                        when __copy > 1 then 'duplicate_row'
+                        when __place > __copy then 'duplicate_row'
                         else 'duplicate_key'
                     end as __rule,
                     case when __place > 1 then cast(json_array({columns}) as varchar) end as __content

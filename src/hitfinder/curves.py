@@ -57,7 +57,7 @@ def curves_of(judged: pd.DataFrame, names: list[str], probability: str) -> dict[
     Parameters
     ----------
     judged
-        `as_of, hit, value, weight` and `score:<name>` for each name.
+        `list, hit, value, weight` and `score:<name>` for each name.
     names
         The scores to compare.
     probability
@@ -68,8 +68,8 @@ def curves_of(judged: pd.DataFrame, names: list[str], probability: str) -> dict[
     for name in names:
         score = judged[f"score:{name}"]
         # Scores of different lists need not be on one scale (a season's orders); places on the list are.
-        place = score.groupby(judged["as_of"]).rank(pct=True).to_numpy()
+        place = score.groupby(judged["list"]).rank(pct=True).to_numpy()
         out["precision_recall"][name] = precision_recall(hit, place, weight)
-        out["value_by_length"][name] = value_by_length(judged["as_of"], value, score.to_numpy(dtype=float))
+        out["value_by_length"][name] = value_by_length(judged["list"], value, score.to_numpy(dtype=float))
     out["calibration"] = calibration_curve(judged[probability].to_numpy(dtype=float), hit, weight)
     return out

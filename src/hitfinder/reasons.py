@@ -136,7 +136,9 @@ def reasons(model: HitModel, table: pd.DataFrame, added: Any, language: str) -> 
     topics = [_topic(name) for name in model.design.columns]
     names = sorted(set(topics))
     by_topic = np.column_stack([added[:, [i for i, t in enumerate(topics) if t == name]].sum(axis=1) for name in names])
-    by_topic = by_topic - np.median(by_topic, axis=0) if len(table) > 2 else by_topic
+    # Against its own batch: what else is on the list changes no reason.
+    batches = pd.DataFrame(by_topic).groupby(table["batch_id"].to_numpy())
+    by_topic = by_topic - np.where(batches.transform("size").to_numpy()[:, None] > 2, batches.transform("median"), 0.0)
     said: list[list[str | None]] = [[], [], []]
     for row, (_, sku) in enumerate(table.iterrows()):
         lines: list[str | None] = []

@@ -14,7 +14,7 @@ from sklearn.isotonic import IsotonicRegression
 from hitfinder.admission import Admission, RejectedRowsWarning, admit
 from hitfinder.cohorts import Fold, block_folds, forward_folds
 from hitfinder.curves import curves_of
-from hitfinder.errors import NotEnoughHistoryError
+from hitfinder.errors import DataError, NotEnoughHistoryError
 from hitfinder.features import features, look_back, set_scope
 from hitfinder.labels import label
 from hitfinder.metrics import bootstrap_difference, calibration_error, list_metrics, summarise
@@ -135,7 +135,12 @@ def fit(
 def moment_of_knowledge(con: Any, as_of: Any) -> pd.Timestamp:
     """Return `as_of` as naive UTC; by default the moment at which the newest admitted signal was known."""
     if as_of is not None:
-        moment = pd.Timestamp(as_of)
+        try:
+            moment = pd.Timestamp(as_of)
+        except (TypeError, ValueError):
+            moment = pd.NaT
+        if pd.isna(moment):
+            raise DataError(f"as_of: expected a moment such as 2025-01-06 or 2025-01-06T10:00, got {as_of!r}")
         return moment.tz_convert("UTC").tz_localize(None) if moment.tz is not None else moment
     newest = con.execute("select max(known_at) from signals").fetchone()[0]
     if newest is None:
@@ -172,7 +177,9 @@ def _know(
 def _learn(history: History, named: dict[str, int], moment: pd.Timestamp, admissions: list[Admission]) -> HitModel:
     settings = history.settings
     folds, how = _evaluation_folds(history)
-    judged = pd.concat([_judge(history, fold) for fold in folds], ignore_index=True)
+    # A list holds SKUs that one and the same model scored: two folds' margins are not on one scale.
+    judged = pd.concat([_judge(history, fold).assign(fold=n) for n, fold in enumerate(folds)], ignore_index=True)
+    judged["list"] = judged.groupby(["fold", "as_of"]).ngroup()
     report = _compare(judged, settings.label.test_window, settings.seed)
     winner, rule = report["ranked_by"], report.get("best_rule")
     shown = [name for name in dict.fromkeys([winner, report.get("best_kind"), rule]) if name]
@@ -207,13 +214,13 @@ def _evaluation_folds(history: History) -> tuple[list[Fold], str]:
 
 def _judge(history: History, fold: Fold) -> pd.DataFrame:
     """Score the fold's test rows by every learned kind and every rule, each having seen the training SKUs only."""
-    model, table, train = _prepare(history, set(fold.train), n_blocks=JUDGE_BLOCKS)
-    test = _examples_of(history, table, set(fold.test), n_blocks=JUDGE_BLOCKS)
+    model, table, train = _prepare(history, set(fold.train))
+    test = _examples_of(history, table, set(fold.test))
     seen = test.table["age_days"].to_numpy() > 0
     X = model.design.matrix(test.table)
     scores: dict[str, Array] = {}
     for kind in LEARNED:
-        estimator = _fit_estimator(history, model.design, train, kind, seeds=1)
+        estimator = _fit_estimator(history, model.design, train, kind, seeds=1, tree_folds=train.folds % JUDGE_BLOCKS)
         scores[kind] = estimator.margin(X)
         scores[f"{kind}.probability"] = estimator.calibration_.interval(scores[kind])[0]
     scores.update(rule_scores(test.table))
@@ -240,7 +247,7 @@ def _compare(judged: pd.DataFrame, test_window: pd.Timedelta, seed: int) -> dict
         c.removeprefix("score:") for c in map(str, judged) if c.startswith("score:") and not c.endswith(".probability")
     ]
     per_list = {
-        name: list_metrics(judged["as_of"], judged["hit"], judged["value"], judged[f"score:{name}"])
+        name: list_metrics(judged["list"], judged["hit"], judged["value"], judged[f"score:{name}"])
         for name in names
         if judged[f"score:{name}"].notna().all()
     }
@@ -276,10 +283,10 @@ def _compare(judged: pd.DataFrame, test_window: pd.Timedelta, seed: int) -> dict
 
 def _units(judged: pd.DataFrame, test_window: pd.Timedelta) -> pd.Series:
     """Return what is resampled for each list: its batch or, where batches are few, its stretch of time."""
-    batch = judged.groupby("as_of")["batch_id"].max()
+    batch = judged.groupby("list")["batch_id"].max()
     if batch.nunique() >= MIN_BATCHES:
         return batch
-    moments = pd.Series(batch.index, index=batch.index)
+    moments = judged.groupby("list")["as_of"].first()
     stretches: pd.Series = (moments - moments.min()) // test_window
     return stretches
 
@@ -303,7 +310,7 @@ def _simplest_good(per_list: dict[str, pd.DataFrame], units: pd.Series, seed: in
 def _fit_on(history: History, skus: set[str], winner: str, report: dict[str, Any]) -> HitModel:
     """Fit the winner on all labelled SKUs, then thresholds and the value curve on out-of-fold margins."""
     settings = history.settings
-    model, _, train = _prepare(history, skus, n_blocks=settings.model.folds)
+    model, _, train = _prepare(history, skus)
     logistic: LinearPrior | None = None
     counts: list[str] = []
     if winner in LEARNED:
@@ -331,7 +338,7 @@ def _fit_on(history: History, skus: set[str], winner: str, report: dict[str, Any
     return replace(fitted, version=f"unregistered-{fitted.digest()}")
 
 
-def _prepare(history: History, skus: set[str], *, n_blocks: int) -> tuple[HitModel, pd.DataFrame, Examples]:
+def _prepare(history: History, skus: set[str]) -> tuple[HitModel, pd.DataFrame, Examples]:
     """Fit pooling and content on `skus`; return the model so far, the features of all SKUs, and the training rows.
 
     In the training rows the content is scored by models that did not see the SKU's own outcome.
@@ -361,16 +368,16 @@ def _prepare(history: History, skus: set[str], *, n_blocks: int) -> tuple[HitMod
         value_curve={},
     )
     table = model.describe(features(history.con, rates), history.skus)
-    train = _examples_of(history, table, skus, n_blocks=n_blocks)
+    train = _examples_of(history, table, skus)
     if content is not None:
         scores = train.table["sku_id"].map(dict(zip(known["sku_id"], own, strict=True)))
         train = replace(train, table=train.table.assign(content=scores.to_numpy(dtype=float)))
     return model, table, train
 
 
-def _examples_of(history: History, table: pd.DataFrame, skus: set[str], *, n_blocks: int) -> Examples:
+def _examples_of(history: History, table: pd.DataFrame, skus: set[str]) -> Examples:
     labels = history.labels[history.labels["sku_id"].isin(skus)].reset_index(drop=True)
-    folds = pd.Series(block_folds(labels, n_blocks), index=labels["sku_id"])
+    folds = pd.Series(block_folds(labels, history.settings.model.folds), index=labels["sku_id"])
     rows = table[table["sku_id"].isin(skus)].reset_index(drop=True)
     truth = labels.set_index("sku_id").reindex(rows["sku_id"])
     size = rows.groupby("sku_id")["sku_id"].transform("size").to_numpy()
@@ -394,7 +401,15 @@ def _count_late(sku_id: pd.Series, late: npt.NDArray[np.bool_]) -> Array:
     return np.asarray(pd.Series(late.astype(int)).groupby(sku_id.to_numpy()).cumsum() - 1, dtype=float)
 
 
-def _fit_estimator(history: History, design: Design, train: Examples, kind: str, *, seeds: int) -> HitClassifier:
+def _fit_estimator(
+    history: History,
+    design: Design,
+    train: Examples,
+    kind: str,
+    *,
+    seeds: int,
+    tree_folds: npt.NDArray[np.int64] | None = None,
+) -> HitClassifier:
     settings = history.settings
     estimator = HitClassifier(
         kind=kind,
@@ -411,6 +426,7 @@ def _fit_estimator(history: History, design: Design, train: Examples, kind: str,
         train.weight,
         standing=train.standing,
         folds=train.folds,
+        tree_folds=tree_folds,
         copies=train.copies,
         lists=train.lists,
     )
@@ -429,7 +445,8 @@ def _thresholds(probability: Array, train: Examples, max_hits_lost: float) -> di
     p, hit, weight = p[order], hit[order], weight[order]
     total = float((hit * weight).sum())
     lost = np.cumsum(hit * weight) / total
-    kept = np.flatnonzero(lost <= max_hits_lost)
+    # Equal probabilities are stopped together, so only the last of them can be the limit.
+    kept = np.flatnonzero((lost <= max_hits_lost) & (np.append(p[1:], np.inf) > p))
     stop = float(p[kept[-1]]) if len(kept) else 0.0
     found = total - np.concatenate([[0.0], np.cumsum(hit * weight)[:-1]])
     named = weight.sum() - np.concatenate([[0.0], np.cumsum(weight)[:-1]])

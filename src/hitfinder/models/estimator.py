@@ -90,6 +90,7 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         *,
         standing: Any = None,
         folds: Any = None,
+        tree_folds: Any = None,
         copies: Any = None,
         lists: Any = None,
     ) -> HitClassifier:
@@ -107,6 +108,8 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             Share of the batch worth less, in (0, 1): what the prior learns from. Default: from `y`.
         folds
             Fold of each row for out-of-fold margins; a SKU's rows, and its batch's, stay together.
+        tree_folds
+            The same for the boosted corrections, which cost more: fewer folds will do. Default: `folds`.
         copies
             Which moment of its SKU a row is (see `fit_calibration`).
         lists
@@ -132,13 +135,16 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             raise ValueError("sample_weight: expected a positive weight, got zero weight throughout")
         standing = 0.25 + 0.5 * hit if standing is None else np.asarray(standing, dtype=float)
         folds = _default_folds(hit) if folds is None else np.asarray(folds, dtype=np.int64)
+        tree_folds = folds if tree_folds is None else np.asarray(tree_folds, dtype=np.int64)
         copies = np.zeros(len(y), dtype=np.int64) if copies is None else np.asarray(copies, dtype=np.int64)
-        margin = self._fit_margin(X, hit, weight, standing, folds, lists)
+        margin = self._fit_margin(X, hit, weight, standing, folds, tree_folds, lists)
         self.oof_margin_ = margin
         self.calibration_ = fit_calibration(margin, hit, copies)
         return self
 
-    def _fit_margin(self, X: Array, hit: Array, weight: Array, standing: Array, folds: Any, lists: Any) -> Array:
+    def _fit_margin(
+        self, X: Array, hit: Array, weight: Array, standing: Array, folds: Any, tree_folds: Any, lists: Any
+    ) -> Array:
         """Fit on all rows and return the out-of-fold margins."""
         self.boosters_: list[Any] = []
         self.boosted_: Boosted | None = None
@@ -158,7 +164,7 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         }
         lists = None if self.kind != "ranker" else np.zeros(len(X), dtype=np.int64) if lists is None else lists
         seed = self.random_state or 0
-        parts = [folds == fold for fold in np.unique(folds) if not (folds == fold).all()]
+        parts = [tree_folds == fold for fold in np.unique(tree_folds) if not (tree_folds == fold).all()]
 
         def fit_rows(rows: Any, member: int) -> str:
             of_list = None if lists is None else lists[rows]

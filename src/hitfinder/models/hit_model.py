@@ -197,7 +197,7 @@ def open_model(folder: str | Path) -> HitModel:
             report=values["report"],
             version=values["version"],
         )
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         missing = Path(error.filename).name if error.filename else "a file"
         raise ModelError(
             f"{place}: no whole model there ({missing} is missing); give a folder that save() wrote"

@@ -22,7 +22,7 @@ __all__ = ["LinearPrior", "fit_platt", "fit_prior"]
 Array = npt.NDArray[np.float64]
 
 # Ridge penalties tried, per unit of sample weight, on the departure from equal weights.
-PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0)
+PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0)
 
 
 @dataclass(frozen=True)

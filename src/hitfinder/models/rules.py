@@ -49,6 +49,7 @@ def rule_scores(table: pd.DataFrame) -> dict[str, Array]:
         counts = _counted(table, name)
         if counts is not None:
             scores[f"{name} a day"] = (counts + 1) / (days + 2)
+            scores[f"{name} so far"] = counts
     revenue, clicks, impressions = (_counted(table, name) for name in ("revenue", "clicks", "impressions"))
     if revenue is not None:
         scores["revenue so far"] = revenue

@@ -1,0 +1,517 @@
+"""The parts of the model: prior, boosting, calibration, rules, content, design, and a saved model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit
+from scipy.stats import norm
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from small_market import fitted, newest_batch
+
+import hitfinder as hf
+from hitfinder.errors import ModelError
+from hitfinder.models import HitClassifier
+from hitfinder.models.calibration import Calibration, fit_calibration
+from hitfinder.models.content import ContentModel, fit_content, vectorise
+from hitfinder.models.design import Design, choose_design, split_attributes
+from hitfinder.models.prior import PENALTIES, LinearPrior, fit_platt, fit_prior
+from hitfinder.models.rules import LOGISTIC, counted_names, fit_logistic_rule, plain_counts, rule_scores
+from hitfinder.tables import COUNTS, MONEY
+
+# ---------------------------------------------------------------------------------------------------------- estimator
+
+WHY = "folds are drawn by position and the calibration counts SKUs, not weights"
+
+
+@parametrize_with_checks(
+    [HitClassifier(kind=kind, threads=1) for kind in ("prior", "boosted")],
+    expected_failed_checks=lambda _: {"check_sample_weight_equivalence_on_dense_data": WHY},
+)
+def test_the_estimator_keeps_the_contract_of_scikit_learn(estimator, check):
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """Rows of which the first column tells, the second is noise and the third is missing now and then."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 3))
+    X[rng.random(600) < 0.2, 2] = np.nan
+    y = (X[:, 0] + rng.normal(size=600) > 1.3).astype(int)
+    return X, y
+
+
+def boosted(X, y, **settings):
+    return HitClassifier(**{"kind": "boosted", "monotone": [1, 0, 0], "threads": 1, **settings}).fit(X, y)
+
+
+@pytest.mark.parametrize("kind", ["prior", "boosted", "ranker"])
+def test_contributions_sum_to_the_margin_up_to_a_constant(drawn, kind):
+    X, y = drawn
+    model = boosted(X, y, kind=kind, seeds=2)
+    rest = model.margin(X) - model.contributions(X).sum(axis=1)
+    assert np.ptp(rest) < 1e-9
+    assert np.ptp(model.margin(X)) > 0.5
+
+
+@pytest.mark.parametrize("kind", ["prior", "boosted", "ranker", "rule"])
+def test_a_restored_estimator_gives_identical_numbers(drawn, kind):
+    X, y = drawn
+    model = boosted(X, y, kind=kind, seeds=2)
+    again = HitClassifier.from_dict(json.loads(json.dumps(model.to_dict())))
+    for one, other in zip(model.predict_interval(X), again.predict_interval(X), strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(model.contributions(X), again.contributions(X))
+    np.testing.assert_array_equal(model.predict(X), again.predict(X))
+
+
+@pytest.mark.parametrize("kind", ["prior", "boosted", "ranker"])
+def test_a_row_is_scored_alike_alone_and_among_others(drawn, kind):
+    X, y = drawn
+    model = boosted(X, y, kind=kind)
+    together = model.margin(X[:40])
+    np.testing.assert_array_equal(together, np.concatenate([model.margin(X[i : i + 1]) for i in range(40)]))
+    np.testing.assert_array_equal(together[::-1], model.margin(X[:40][::-1]))
+
+
+def test_seed_0_is_a_seed_and_another_seed_is_another_model(drawn):
+    X, y = drawn
+    zero = boosted(X, y, random_state=0).margin(X)
+    np.testing.assert_array_equal(zero, boosted(X, y, random_state=0).margin(X))
+    np.testing.assert_array_equal(zero, boosted(X, y, random_state=None).margin(X))
+    assert not np.array_equal(zero, boosted(X, y, random_state=1).margin(X))
+
+
+def test_more_seeds_are_an_average_of_members(drawn):
+    X, y = drawn
+    model = boosted(X, y, seeds=3)
+    assert len(model.boosters_) == 3
+    alone = [b.predict(X, raw_score=True) for b in model.boosters_]
+    start = model.platt_[0] * model.prior_.score(X) + model.platt_[1]
+    np.testing.assert_allclose(model.margin(X), start + np.mean(alone, axis=0))
+    assert not np.array_equal(alone[0], alone[1])
+
+
+def test_two_threads_grow_the_trees_that_one_grows(drawn):
+    X, y = drawn
+    one, two = (boosted(X, y, threads=threads) for threads in (1, 2))
+    np.testing.assert_array_equal(one.margin(X), two.margin(X))
+
+
+def test_more_of_a_rising_column_is_never_worse(drawn):
+    X, y = drawn
+    model = boosted(X, y)
+    assert model.platt_[0] * model.prior_.coefficients[0] > 0
+    grid = np.linspace(-4, 4, 200)
+    for other in (-1.0, 0.0, 2.0):
+        rows = np.column_stack([grid, np.full(200, other), np.full(200, np.nan)])
+        assert (np.diff(model.margin(rows)) >= 0).all()
+        probability, low, high = model.predict_interval(rows)
+        assert (np.diff(probability) >= -1e-12).all()
+        assert ((low >= 0) & (low <= probability + 1e-12) & (probability <= high + 1e-12) & (high <= 1)).all()
+
+
+def test_the_margins_for_calibration_are_out_of_fold():
+    """Each row's label is a coin's: a model that saw it would tell hits apart, one that did not can't."""
+    rng = np.random.default_rng(3)
+    X, y = rng.normal(size=(400, 30)), rng.integers(0, 2, 400)
+    model = HitClassifier(kind="boosted", threads=1).fit(X, y, folds=np.arange(400) % 4)
+    places = pd.Series(model.oof_margin_).rank().to_numpy()
+    auc = (places[y == 1].mean() - places[y == 0].mean()) / len(y) + 0.5
+    seen = pd.Series(model.margin(X)).rank().to_numpy()
+    auc_seen = (seen[y == 1].mean() - seen[y == 0].mean()) / len(y) + 0.5
+    assert abs(auc - 0.5) < 0.12
+    assert auc_seen > 0.75
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"kind": "oracle"}, "kind: expected one of prior"), ({"y": [0, 1, 2] * 200}, "Only binary classification")],
+)
+def test_an_estimator_refuses_what_it_does_not_know(drawn, change, said):
+    X, y = drawn
+    y = change.pop("y", y)
+    with pytest.raises(ValueError, match=said):
+        HitClassifier(**change).fit(X, y)
+
+
+def test_no_weight_at_all_is_refused(drawn):
+    X, y = drawn
+    with pytest.raises(ValueError, match=r"(?i)sample.weight"):
+        HitClassifier(kind="prior").fit(X, y, np.zeros(len(y)))
+
+
+def test_a_rule_is_its_first_column_and_its_probabilities_are_calibrated(drawn):
+    X, y = drawn
+    model = HitClassifier(kind="rule").fit(X[:, :1], y)
+    np.testing.assert_array_equal(model.margin(X[:, :1]), X[:, 0])
+    assert not model.contributions(X[:, :1]).any()
+    top = X[:, 0] > 1.5
+    assert model.predict_proba(X[:, :1])[top, 1].mean() == pytest.approx(y[top].mean(), abs=0.15)
+
+
+# -------------------------------------------------------------------------------------------------------------- prior
+
+
+def test_the_prior_finds_what_was_planted_and_shrinks_the_rest():
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(4000, 4))
+    signal = X @ [1.0, 1.0, 0.0, 0.0] + 0.5 * rng.normal(size=4000)
+    standing = (pd.Series(signal).rank().to_numpy() - 0.5) / 4000
+    prior, oof = fit_prior(X, standing, np.ones(4000), np.arange(4000) % 4, [0, 1])
+    one, two, *nothing = prior.coefficients
+    assert one == pytest.approx(two, rel=0.05)
+    assert np.abs(nothing).max() < 0.05 * one
+    assert np.corrcoef(oof, signal)[0, 1] > 0.9
+
+
+def test_a_strong_penalty_leaves_equal_weights_on_the_anchor():
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(30, 3))
+    standing = (pd.Series(rng.normal(size=30) + X[:, 0] + X[:, 1]).rank().to_numpy() - 0.5) / 30
+    prior, _ = fit_prior(X, standing, np.ones(30), np.zeros(30, dtype=int), [0, 1])  # one fold: the largest penalty
+    target = norm.ppf(np.clip(standing, 1e-3, 1 - 1e-3))
+    Z = (X - X.mean(axis=0)) / X.std(axis=0)
+    # By hand: the equal weight first, then one ridge step away from it.
+    both = Z[:, 0] + Z[:, 1]
+    equal = max(float(both @ (target - target.mean())) / float(both @ both), 0.0)
+    start = np.asarray([equal, equal, 0.0])
+    gram, cross = Z.T @ Z, Z.T @ (target - target.mean())
+    expected = start + np.linalg.solve(gram + PENALTIES[-1] * 30 * np.eye(3), cross - gram @ start)
+    np.testing.assert_allclose(prior.coefficients, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_a_missing_value_counts_as_average_and_a_constant_column_as_nothing():
+    rng = np.random.default_rng(4)
+    X = np.column_stack([rng.normal(size=200), np.full(200, 7.0)])
+    standing = (pd.Series(X[:, 0]).rank().to_numpy() - 0.5) / 200
+    prior, _ = fit_prior(X, standing, np.ones(200), np.arange(200) % 2, [0])
+    at_mean, missing = prior.score(np.asarray([[prior.mean[0], 7.0], [np.nan, np.nan]]))
+    assert at_mean == pytest.approx(missing)
+    assert prior.score(np.asarray([[0.3, 7.0], [0.3, 1e9]])).tolist() == [prior.score([[0.3, 7.0]])[0]] * 2
+    again = LinearPrior.from_dict(json.loads(json.dumps(prior.to_dict())))
+    np.testing.assert_array_equal(again.score(X), prior.score(X))
+
+
+def test_a_row_of_weight_2_counts_like_two_rows_to_the_prior():
+    rng = np.random.default_rng(5)
+    X, folds = rng.normal(size=(60, 2)), np.arange(60) % 3
+    standing = (pd.Series(X[:, 0] + rng.normal(size=60)).rank().to_numpy() - 0.5) / 60
+    twice = np.arange(60) < 20
+    weighted, _ = fit_prior(X, standing, 1.0 + twice, folds, [])
+    order = np.concatenate([np.arange(60), np.flatnonzero(twice)])
+    repeated, _ = fit_prior(X[order], standing[order], np.ones(80), folds[order], [])
+    np.testing.assert_allclose(weighted.coefficients, repeated.coefficients, rtol=1e-9)
+
+
+def test_platt_never_turns_the_prior_around_and_knows_the_base_rate():
+    y = np.asarray([0.0] * 90 + [1.0] * 10)
+    slope, level = fit_platt(np.arange(100.0), y, np.ones(100))
+    assert slope > 0
+    assert expit(slope * np.arange(100.0) + level).mean() == pytest.approx(0.1, abs=0.02)
+    for scores, labels in ((-np.arange(100.0), y), (np.zeros(100), y), (np.arange(100.0), np.zeros(100))):
+        slope, level = fit_platt(scores, labels, np.ones(100))
+        assert slope == 0
+        assert expit(level) == pytest.approx((labels.sum() + 0.5) / 101)
+
+
+def test_boosting_corrects_little_where_the_prior_has_it_all(drawn):
+    rng = np.random.default_rng(6)
+    X = rng.normal(size=(800, 2))
+    y = (rng.random(800) < expit(2.0 * X[:, 0])).astype(int)
+    model = boosted(X, y, monotone=None, prior_columns=[0])
+    start = model.platt_[0] * model.prior_.score(X[:, :1]) + model.platt_[1]
+    assert 0 < np.std(model.margin(X) - start) < 0.5 * np.std(start)
+
+
+# -------------------------------------------------------------------------------------------------------- calibration
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.integers(12, 300), st.floats(0, 1), st.integers(1, 3), st.booleans())
+def test_calibration_is_two_rising_curves_within_0_and_1(seed, n, share, copies, ties):
+    rng = np.random.default_rng(seed)
+    margin = rng.integers(0, 4, n).astype(float) if ties else rng.normal(size=n)
+    y = (rng.random(n) < share).astype(float)
+    curve = fit_calibration(margin, y, rng.integers(0, copies, n))
+    probability, low, high = curve.interval(np.linspace(-6, 6, 50))
+    for values in (probability, low, high):
+        assert ((values >= 0) & (values <= 1)).all()
+        assert (np.diff(values) >= -1e-12).all()
+    assert (low <= probability + 1e-12).all()
+    assert (probability <= high + 1e-12).all()
+    again = Calibration.from_dict(json.loads(json.dumps(curve.to_dict())))
+    np.testing.assert_array_equal(again.interval(margin), curve.interval(margin))
+
+
+def test_calibrated_probabilities_are_the_shares_of_hits():
+    rng = np.random.default_rng(7)
+    margin = rng.normal(size=4000)
+    y = (rng.random(4000) < expit(2 * margin - 1)).astype(float)
+    curve = fit_calibration(margin, y, np.zeros(4000, dtype=int))
+    probability, low, high = curve.interval(np.asarray([-1.5, 0.0, 1.5]))
+    np.testing.assert_allclose(probability, expit(2 * np.asarray([-1.5, 0.0, 1.5]) - 1), atol=0.07)
+    assert (high - low).max() < 0.25
+
+
+def test_the_interval_is_wide_where_there_is_little_evidence():
+    rng = np.random.default_rng(8)
+    margin = rng.normal(size=2000)
+    y = (rng.random(2000) < expit(2 * margin)).astype(float)
+    few, many = (fit_calibration(margin[:n], y[:n], np.zeros(n, dtype=int)) for n in (40, 2000))
+    at = np.linspace(-1, 1, 30)
+    width = [np.mean(c.interval(at)[2] - c.interval(at)[1]) for c in (few, many)]
+    assert width[0] > 2 * width[1]
+
+
+def test_a_sku_that_is_shown_often_is_no_more_evidence():
+    rng = np.random.default_rng(9)
+    margin = rng.normal(size=80)
+    y = (margin + rng.normal(size=80) > 1).astype(float)
+    at = np.linspace(-2, 2, 100)
+
+    def width(copies, counted_as):
+        curve = fit_calibration(np.tile(margin, copies), np.tile(y, copies), counted_as)
+        _, low, high = curve.interval(at)
+        return (high - low).mean()
+
+    once = width(1, np.zeros(80, dtype=int))
+    assert width(4, np.repeat(np.arange(4), 80)) == pytest.approx(once, rel=0.1)
+    assert width(4, np.zeros(320, dtype=int)) < 0.7 * once  # as if they were others
+
+
+def test_rows_marked_as_too_early_are_not_calibrated_on():
+    rng = np.random.default_rng(10)
+    margin = rng.normal(size=200)
+    y = (margin + rng.normal(size=200) > 1).astype(float)
+    curve = fit_calibration(margin, y, np.zeros(200, dtype=int))
+    early = fit_calibration(
+        np.concatenate([margin, margin]), np.concatenate([y, 1 - y]), np.repeat([0, -1], 200).astype(int)
+    )
+    at = np.linspace(-2, 2, 30)
+    np.testing.assert_array_equal(early.interval(at), curve.interval(at))
+
+
+# -------------------------------------------------------------------------------------------------------------- rules
+
+
+def table_of(**columns):
+    rows = len(next(iter(columns.values())))
+    blank = dict.fromkeys((*COUNTS, *MONEY), [np.nan] * rows)
+    keys = {"as_of": [0] * rows, "batch_id": ["b"] * rows, "category": ["c"] * rows, "age_days": [8.0] * rows}
+    return pd.DataFrame({**keys, **blank, **columns})
+
+
+def test_a_rule_is_scored_only_where_its_counts_were_measured():
+    assert set(rule_scores(table_of(clicks=[1.0, 2.0]))) == {"clicks a day"}
+    assert set(rule_scores(table_of(clicks=[1.0], impressions=[9.0]))) == {"clicks a day", "shrunk click rate"}
+    everything = table_of(**{name: [1.0, 2.0] for name in (*COUNTS, *MONEY)})
+    assert set(rule_scores(everything)) == {
+        *(f"{n} a day" for n in ("orders", "clicks", "visitors")),
+        *("revenue so far", "shrunk click rate", "rule of thumb"),
+    }
+    assert counted_names(table_of(clicks=[np.nan, 2.0], revenue=[0.0, 0.0])) == ["clicks", "revenue"]
+
+
+def test_the_rules_are_what_they_say():
+    table = table_of(clicks=[10.0, np.nan], impressions=[100.0, np.nan], orders=[3.0, 0.0], revenue=[7.5, np.nan])
+    scores = rule_scores(table)
+    assert scores["clicks a day"].tolist() == [1.1, 0.1]
+    assert scores["orders a day"].tolist() == [0.4, 0.1]
+    assert scores["revenue so far"].tolist() == [7.5, 0.0]
+    assert scores["shrunk click rate"] == pytest.approx([(10 + 60 * 0.1) / 160, 0.1])
+
+
+def test_the_rule_of_thumb_counts_its_conditions():
+    names = ["clicks", "impressions", "favorites", "carts", "orders"]
+    rows = [
+        [400, 8000, 60, 20, 12],  # clicks, click rate, saves (twice), conversion
+        [400, 8000, 10, 10, 12],  # no saves
+        [100, 8000, 2, 2, 0],  # nothing
+        [0, 4000, 0, 0, 0],  # shown often, never clicked: out
+    ]
+    table = table_of(**{name: [float(row[i]) for row in rows] for i, name in enumerate(names)})
+    whole = np.floor(2 * rule_scores(table)["rule of thumb"]) / 2
+    assert whole.tolist() == [4.5, 3.0, 0.0, -1.0]
+
+
+def test_the_logistic_rule_learns_and_survives_hits_only():
+    rng = np.random.default_rng(10)
+    table = table_of(clicks=rng.poisson(30, 400).astype(float), revenue=rng.exponential(9, 400))
+    hit = (table["revenue"] > 20).to_numpy(dtype=float)
+    X = plain_counts(table, ["clicks", "revenue"])
+    rule = fit_logistic_rule(X, hit, np.ones(400))
+    assert np.corrcoef(rule.score(X), table["revenue"])[0, 1] > 0.8
+    assert not fit_logistic_rule(X, np.ones(400), np.ones(400)).score(X).any()
+
+
+# ------------------------------------------------------------------------------------------------------------ content
+
+
+def catalogue(rng, n=240):
+    kinds, winners = rng.integers(0, 2, n), ("Linen summer dress", "棉麻连衣裙夏季")
+    return kinds, pd.DataFrame(
+        {
+            "title": [winners[i % 2] if kind else "plain mug" for i, kind in enumerate(kinds)],
+            "colour": rng.choice(["red", "blue", None], n),
+        }
+    )
+
+
+def test_titles_in_two_languages_tell_winners_apart():
+    rng = np.random.default_rng(11)
+    kinds, skus = catalogue(rng)
+    standing = (pd.Series(kinds + rng.normal(0, 0.5, len(kinds))).rank().to_numpy() - 0.5) / len(kinds)
+    X = vectorise(skus, ["colour"])
+    model, oof = fit_content(X, standing, np.arange(len(kinds)) % 6)
+    assert oof[kinds == 1].mean() > oof[kinds == 0].mean() + 0.5
+    new = pd.DataFrame({"title": ["棉麻连衣裙", "mug plain", None], "colour": [None, "red", None]})
+    winner, loser, _ = model.score(vectorise(new, ["colour"]))
+    assert winner > loser
+    again = ContentModel.from_dict(json.loads(json.dumps(model.to_dict())))
+    np.testing.assert_array_equal(again.score(X), model.score(X))
+
+
+def test_titles_that_tell_nothing_are_left_out():
+    rng = np.random.default_rng(12)
+    _, skus = catalogue(rng)
+    standing = (rng.permutation(len(skus)) + 0.5) / len(skus)
+    model, scores = fit_content(vectorise(skus, ["colour"]), standing, np.arange(len(skus)) % 6)
+    assert model is None
+    assert not scores.any()
+    nothing = vectorise(pd.DataFrame({"title": [None] * 9, "colour": [None] * 9}), ["colour"])
+    assert fit_content(nothing, standing[:9], np.arange(9) % 3)[0] is None
+
+
+def test_a_content_score_never_saw_the_skus_own_outcome():
+    """Every title is unique and its outcome a coin's: only a model that saw the outcome could know."""
+    rng = np.random.default_rng(13)
+    letters = rng.integers(0x4E00, 0x9FA5, size=(200, 8))
+    skus = pd.DataFrame({"title": ["".join(map(chr, row)) for row in letters]})
+    standing = (rng.permutation(200) + 0.5) / 200
+    _, oof = fit_content(vectorise(skus, []), standing, np.arange(200) % 5)
+    assert not oof.any() or abs(np.corrcoef(oof, standing)[0, 1]) < 0.2
+
+
+# ------------------------------------------------------------------------------------------------------------- design
+
+
+def test_attributes_are_sorted_into_categories_and_numbers():
+    skus = pd.DataFrame(
+        {
+            "sku_id": list("abcd"),
+            "category": ["x", None, "x", "y"],
+            "weight": [1.0, 2.5, np.nan, 3.0],
+            "is_new": [True, False, True, True],
+            "colour": ["red", "red", "blue", None],
+            "barcode": ["1a", "2b", "3c", "4d"],  # another one in every row
+            "empty": [None] * 4,
+            "since": pd.to_datetime(["2025-01-01"] * 4),
+        }
+    )
+    assert split_attributes(skus, ("sku_id", "category")) == (["category", "colour", "is_new"], ["weight"])
+
+
+def test_a_design_reads_its_columns_in_its_own_order():
+    design = choose_design(["clicks_per_day", "refunds_per_revenue"], ["weight"], on_impressions=False, history_days=30)
+    assert "month" not in design.columns
+    assert "log_impressions" not in design.columns
+    assert "month" in choose_design([], [], on_impressions=True, history_days=400).columns
+    assert len(set(design.columns)) == len(design.columns)
+    rising = {name for name, up in zip(design.columns, design.monotone, strict=True) if up}
+    assert "clicks_per_day.level" in rising
+    assert not any(name.startswith("refunds") for name in rising)
+    assert [design.columns[i] for i in design.anchor_columns] == ["clicks_per_day.level"]
+    table = pd.DataFrame({name: [float(i)] for i, name in enumerate(reversed(design.columns))}).drop(columns="weight")
+    row = design.matrix(table)[0]
+    assert np.isnan(row[design.columns.index("weight")])
+    assert row[0] == len(design.columns) - 1
+    assert Design.from_dict(json.loads(json.dumps(design.to_dict()))) == design
+
+
+# -------------------------------------------------------------------------------------------------------- saved model
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved") / "模型 1"
+    return fitted()[1].save(folder)
+
+
+def test_a_saved_model_opens_with_identical_numbers(saved):
+    _, model = fitted()
+    again = hf.open_model(saved)
+    signals, skus, as_of = newest_batch()
+    pd.testing.assert_frame_equal(
+        hf.rank(again, signals, skus, as_of), hf.rank(model, signals, skus, as_of), check_exact=True
+    )
+    assert again.digest() == model.digest()
+    assert again.report == json.loads(json.dumps(model.report))
+    assert again.settings == model.settings
+
+
+@pytest.mark.parametrize("winner", ["boosted", "ranker", "orders a day", LOGISTIC])
+def test_models_of_every_kind_are_saved_whole(winner, drawn, tmp_path):
+    _, model = fitted()
+    signals, skus, as_of = newest_batch()
+    columns = len(model.design.columns)
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, columns))
+    y = (X[:, 0] > 1).astype(int)
+    if winner in ("boosted", "ranker"):
+        model = replace(model, winner=winner, estimator=HitClassifier(kind=winner, seeds=2, threads=1).fit(X, y))
+    else:
+        logistic = fit_logistic_rule(X[:, :3], y.astype(float), np.ones(200))
+        estimator = HitClassifier(kind="rule").fit(X[:, :1], y)
+        model = replace(model, winner=winner, estimator=estimator, logistic=logistic)
+        model = replace(model, logistic_counts=("clicks", "orders"))
+    again = hf.open_model(model.save(tmp_path / "model"))
+    pd.testing.assert_frame_equal(
+        hf.rank(again, signals, skus, as_of), hf.rank(model, signals, skus, as_of), check_exact=True
+    )
+
+
+def test_a_folder_of_a_model_is_written_anew_and_another_is_left_alone(saved, tmp_path):
+    _, model = fitted()
+    (saved / "stray.txt").write_text("x")
+    assert model.save(saved) == saved
+    assert not (saved / "stray.txt").exists()
+    assert [p.name for p in saved.parent.iterdir()] == [saved.name]  # nothing temporary is left
+    other = tmp_path / "mine"
+    other.mkdir()
+    (other / "thesis.txt").write_text("years of work")
+    with pytest.raises(ModelError, match="expected a new folder"):
+        model.save(other)
+    assert [p.name for p in other.iterdir()] == ["thesis.txt"]
+
+
+def test_what_is_no_model_is_refused_in_one_line(saved, tmp_path):
+    def refused(folder, said):
+        with pytest.raises(ModelError, match=said) as caught:
+            hf.open_model(folder)
+        assert "\n" not in str(caught.value)
+
+    refused(tmp_path / "nowhere", "no whole model")
+    refused(tmp_path, "no whole model")
+    file = tmp_path / "list.csv"
+    file.write_text("x")
+    refused(file, "no whole model")
+    values = json.loads((saved / "model.json").read_text("utf-8"))
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for text, said in (
+        ("{", "can't be read"),
+        ("[]", "can't be read"),
+        (json.dumps({**values, "format": 99}), "format 1, got 99"),
+        (json.dumps({k: v for k, v in values.items() if k != "rates"}), "can't be read"),
+        (json.dumps({**values, "boosters": 2}), "booster_0.txt is missing"),
+    ):
+        (broken / "model.json").write_text(text, "utf-8")
+        refused(broken, said)

@@ -1,0 +1,388 @@
+"""Fitting: what may change a model and what may not, what is judged how, and the guard against a simpler rule."""
+
+from __future__ import annotations
+
+from functools import cache
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+
+import hitfinder as hf
+from hitfinder import training
+from hitfinder.admission import RejectedRowsWarning
+from hitfinder.errors import DataError, NotEnoughHistoryError
+from hitfinder.settings import parse_settings
+from hitfinder.simulate import simulate
+from hitfinder.training import LEARNED
+
+KEYS = ["sku_id", "period_start", "channel", "creative_id", "known_at"]
+WEEK = pd.Timedelta(days=7)
+
+
+def settings(**model):
+    values = {"ages": 2, "seeds": 1, "folds": 2, "threads": 1, **model}
+    return parse_settings({"label": {"outcome_window": "14d", "top_share": 0.15}, "model": values})
+
+
+def spied(*args, **kwargs):
+    """Fit, and return (model, what was judged, the folds it was judged on, what the thresholds were taken from)."""
+    seen = {}
+
+    def listen(name, function):
+        def call(*arguments, **options):
+            seen[name] = (arguments, function(*arguments, **options))
+            return seen[name][1]
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("curves_of", "forward_folds", "_thresholds"):
+            patch.setattr(training, name, listen(name, getattr(training, name)))
+        model = hf.fit(*args, **kwargs)
+    return model, seen["curves_of"][0][0], seen["forward_folds"][1], seen["_thresholds"]
+
+
+# ------------------------------------------------------------------------------------ what changes nothing: a thin market
+
+
+@cache
+def thin():
+    """Return (signals, skus, as_of) of four small batches with three counts; the moment lies amid the last one's test."""
+    market = simulate(weeks=6, skus_per_week=20, complete=True, seed=5)
+    signals = market.signals[[*KEYS, "impressions", "clicks", "revenue"]]
+    return signals, market.skus, market.skus["launched_at"].max() + pd.Timedelta(days=4)
+
+
+def answers(signals, skus, as_of, given=None, **model):
+    """Fit, rank, and return all that was said, but for the counts of rows admitted and the name of the version."""
+    fitted = hf.fit(signals, skus, given or settings(**model), as_of=as_of)
+    ranked = hf.rank(fitted, signals, skus, as_of).drop(columns="model_version")
+    report = {k: v for k, v in fitted.report.items() if k != "admissions"}
+    return ranked, report, fitted.thresholds, fitted.rates
+
+
+@cache
+def plain_answers():
+    return answers(*thin())
+
+
+def assert_same(one, other):
+    pd.testing.assert_frame_equal(one[0], other[0], check_exact=True)
+    assert one[1] == other[1]
+    assert one[2] == other[2]
+    pd.testing.assert_frame_equal(one[3], other[3], check_exact=True)
+
+
+def test_the_order_of_rows_columns_and_skus_changes_nothing():
+    signals, skus, as_of = thin()
+    shuffled = signals.sample(frac=1, random_state=1)[list(reversed(signals.columns))]
+    other = skus.sample(frac=1, random_state=2)[list(reversed(skus.columns))]
+    assert_same(answers(shuffled, other, as_of), plain_answers())
+
+
+def test_what_came_after_the_moment_changes_nothing_even_where_it_tells_the_outcome():
+    """Later periods, later revisions of early ones, a count that was never measured before, a column of outcomes."""
+    signals, skus, as_of = thin()
+    outcome = signals.groupby("sku_id")["revenue"].sum()
+    tell = signals["sku_id"].map(outcome)
+    known = signals[signals["known_at"] <= as_of]
+    assert len(known) < len(signals)
+    # What is known now, and nothing else.
+    only = answers(known, skus, as_of)
+    assert_same(only, plain_answers())
+    revised = known.assign(
+        known_at=as_of + pd.Timedelta(hours=1),
+        clicks=known["impressions"],
+        revenue=tell[known.index] * 50,
+        orders=tell[known.index].round().astype(int),
+    ).drop_duplicates(KEYS)
+    later = signals[signals["known_at"] > as_of].assign(revenue=tell * 9)
+    future = pd.concat([known, revised, later]).assign(leak=lambda t: t["sku_id"].map(outcome))
+    assert future["orders"].notna().any()
+    assert_same(answers(future, skus, as_of), only)
+
+
+def test_signals_of_skus_that_were_not_asked_for_and_repeated_rows_change_nothing():
+    signals, skus, as_of = thin()
+    stray = signals.assign(sku_id="stray " + signals["sku_id"])
+    assert_same(answers(pd.concat([signals, stray]), skus, as_of), plain_answers())
+    with pytest.warns(RejectedRowsWarning, match=f"duplicate_row {len(signals[:500])}"):
+        again = answers(pd.concat([signals[:500], signals]), skus, as_of)
+    # The ranking warned as well.
+    assert_same(again, plain_answers())
+
+
+def test_two_threads_say_exactly_what_one_says():
+    assert_same(answers(*thin(), threads=2), plain_answers())
+
+
+def test_seed_0_is_a_seed_of_its_own():
+    assert_same(answers(*thin(), given=settings().model_copy(update={"seed": 0})), plain_answers())
+    other = answers(*thin(), given=settings().model_copy(update={"seed": 1}))
+    assert other[1]["metrics"]["boosted"] != plain_answers()[1]["metrics"]["boosted"]
+
+
+def test_fit_changes_none_of_its_arguments():
+    signals, skus, as_of = thin()
+    before = signals.copy(deep=True), skus.copy(deep=True)
+    plain_answers()
+    pd.testing.assert_frame_equal(signals, before[0])
+    pd.testing.assert_frame_equal(skus, before[1])
+
+
+# ------------------------------------------------------------------------------------------- a market with a known truth
+
+
+@cache
+def judged():
+    """Return (market, spied fit) of a market with enough batches to judge by."""
+    market = simulate(weeks=16, skus_per_week=50, complete=True, seed=0)
+    chosen = parse_settings(
+        {
+            "label": {"outcome_window": "14d", "top_share": 0.1},
+            "model": {"ages": 3, "seeds": 1, "folds": 2, "threads": 1},
+        }
+    )
+    return market, spied(market.signals, market.skus, chosen)
+
+
+def test_on_a_market_the_model_ranks_better_out_of_time_than_every_rule():
+    model = judged()[1][0]
+    metrics = {name: m["average_precision"] for name, m in model.report["metrics"].items()}
+    best = metrics.pop(model.report["best_kind"])
+    rules = {name: score for name, score in metrics.items() if name not in LEARNED}
+    assert len(rules) == 7
+    assert best > max(rules.values()) + 0.02
+    assert model.winner == model.report["ranked_by"] == model.report["best_kind"]
+    assert model.report["lead_over_best_rule"]["low"] > 0
+    assert "it ranks" in model.report["note"]
+
+
+def test_the_metrics_of_the_report_are_those_of_the_judged_rows():
+    """By hand, from the rows: average precision per list, then the mean over lists."""
+    _, (model, rows, _, _) = judged()
+    for name in ("prior", "orders a day"):
+        scores = [
+            average_precision_score(group["hit"], group[f"score:{name}"])
+            for _, group in rows.groupby("as_of")
+            if len(group) >= 10 and 0 < group["hit"].sum() < len(group)
+        ]
+        assert model.report["metrics"][name]["average_precision"] == pytest.approx(np.mean(scores))
+        assert model.report["metrics"][name]["lists"] == len(scores)
+
+
+def test_a_sku_is_judged_by_models_that_knew_no_outcome_after_its_launch():
+    market, (model, rows, folds, _) = judged()
+    assert model.report["evaluation"] == "forward in time"
+    skus = market.skus.set_index("sku_id")
+    assert set(rows["sku_id"]) <= {sku for fold in folds for sku in fold.test}
+    for fold in folds:
+        assert not set(fold.train) & set(fold.test)
+        closed = skus.loc[list(fold.train), "launched_at"] + 3 * WEEK
+        assert closed.max() <= skus.loc[list(fold.test), "launched_at"].min()
+    assert not rows.duplicated(["sku_id", "as_of"]).any()
+
+
+def test_past_hits_below_stop_are_no_more_than_the_settings_allow():
+    _, (model, _, _, ((probability, train, allowed), found)) = judged()
+    assert found == model.thresholds
+    assert allowed == 0.1
+    late = train.table["age_share"].to_numpy() >= 0.5
+    hits = (train.hit * train.weight)[late]
+    lost = hits[probability[late] <= found["stop"]].sum() / hits.sum()
+    assert 0 < lost <= allowed
+    assert (probability[late] <= found["stop"]).mean() > 0.4  # and it is no empty promise
+    assert found["stop"] < found["scale"]
+
+
+@hypothesis_settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 200), st.integers(1, 30), st.floats(0.01, 0.9))
+def test_no_threshold_loses_more_hits_than_allowed_whatever_ties_there_are(seed, n, levels, allowed):
+    rng = np.random.default_rng(seed)
+    probability = rng.integers(0, levels, n) / levels
+    hit = (rng.random(n) < 0.2).astype(float)
+    hit[0] = 1.0
+    train = SimpleNamespace(
+        table=pd.DataFrame({"age_share": np.ones(n)}), copies=np.zeros(n, dtype=int), hit=hit, weight=np.ones(n)
+    )
+    found = training._thresholds(probability, train, allowed)
+    below = probability <= found["stop"]
+    # With none to stop, `stop` is 0: only those of probability 0 are below.
+    assert hit[below].sum() / hit.sum() <= allowed + 1e-9 or not probability[below].any()
+    assert found["stop"] < found["scale"]
+
+
+def test_what_a_margin_is_worth_never_falls_with_it():
+    model = judged()[1][0]
+    values = model.expected_value(np.linspace(-30, 30, 500))
+    assert (np.diff(values) >= 0).all()
+    assert values[-1] > 2 * values[0] >= 0
+
+
+def test_the_curves_of_the_report_are_those_of_the_model_and_the_best_rule():
+    report = judged()[1][0].report
+    assert list(report["curves"]["precision_recall"]) == [report["ranked_by"], report["best_rule"]]
+    assert max(report["importance"].values()) > 0
+
+
+def chance_of(rows, name, draws=150):
+    """Average precision by lists when the hits of each batch are dealt out anew, and the one that was found."""
+    lists = [g for _, g in rows.groupby("as_of") if len(g) >= 10 and 0 < g["hit"].sum() < len(g)]
+    rng = np.random.default_rng(0)
+    hits = rows.drop_duplicates("sku_id").set_index("sku_id")[["batch_id", "hit"]]
+    places = [hits.index.get_indexer(g["sku_id"]) for g in lists]
+    scores = [g[f"score:{name}"].to_numpy() for g in lists]
+
+    def mean(dealt):
+        return np.mean([_precision(dealt[p], s) for p, s in zip(places, scores, strict=True)])
+
+    batches = [np.flatnonzero(hits["batch_id"] == b) for b in hits["batch_id"].unique()]
+    by_chance = []
+    for _ in range(draws):
+        dealt = hits["hit"].to_numpy().copy()
+        for batch in batches:
+            dealt[batch] = rng.permutation(dealt[batch])
+        by_chance.append(mean(dealt))
+    return mean(hits["hit"].to_numpy()), np.mean(by_chance), np.std(by_chance)
+
+
+def _precision(hit, score):
+    hit = hit[np.argsort(-score, kind="stable")]
+    return (hit * np.cumsum(hit) / np.arange(1, len(hit) + 1)).sum() / max(hit.sum(), 1)
+
+
+def test_shuffled_outcomes_are_forecast_no_better_than_by_chance():
+    market, (_, rows, _, _) = judged()
+    for kind in LEARNED:
+        found, chance, error = chance_of(rows, kind, draws=30)
+        assert found > chance + 8 * error  # the true outcomes are not chance, so this can tell
+    rng = np.random.default_rng(1)
+    recent = market.skus[market.skus["batch_id"] <= "2025-W13"]
+    value = pd.Series(rng.exponential(size=len(recent)), index=recent["sku_id"])
+    outcomes = pd.DataFrame(
+        {"sku_id": recent["sku_id"], "value": value.to_numpy(), "known_at": recent["launched_at"] + 3 * WEEK}
+    )
+    chosen = parse_settings(
+        {
+            "label": {"outcome_window": "14d", "top_share": 0.1},
+            "model": {"ages": 2, "seeds": 1, "folds": 2, "threads": 1},
+        }
+    )
+    signals = market.signals[[*KEYS, "impressions", "clicks", "revenue"]]
+    _, rows, _, _ = spied(signals, recent, chosen, outcomes=outcomes)
+    for kind in LEARNED:
+        found, chance, error = chance_of(rows, kind)
+        assert abs(found - chance) < 3.5 * error, kind
+
+
+# ------------------------------------------------------------------------------------------------------------- the guard
+
+
+def a_rule_is_the_truth(seed=0, batches=8, skus_per_batch=30):
+    """Draw a market in which the outcome is the revenue so far, exactly, and all else is noise.
+
+    Two batches more teach nothing: one is too small, in the other all are worth the same.
+    """
+    rng = np.random.default_rng(seed)
+    skus, signals, outcomes = [], [], []
+    for batch in range(batches + 2):
+        launch = pd.Timestamp("2025-01-06") + batch * WEEK
+        for place in range(4 if batch == batches else skus_per_batch):
+            sku = f"{batch:02d}-{place:02d}"
+            revenue = round(float(rng.lognormal(4, 1)), 2)
+            skus.append({"sku_id": sku, "batch_id": f"batch {batch}", "launched_at": launch})
+            for day in range(3):
+                impressions = int(rng.lognormal(6, 1.5))
+                clicks = int(rng.binomial(impressions, 0.02))
+                signals.append(
+                    {"sku_id": sku, "period_start": launch + pd.Timedelta(days=day), "impressions": impressions}
+                    | {"clicks": clicks, "revenue": revenue if day == 0 else 0.0}
+                )
+            value = 1.0 if batch == batches + 1 else revenue
+            outcomes.append({"sku_id": sku, "value": value, "known_at": launch + 2 * WEEK})
+    return pd.DataFrame(signals), pd.DataFrame(skus), pd.DataFrame(outcomes)
+
+
+@cache
+def guarded():
+    signals, skus, outcomes = a_rule_is_the_truth()
+    chosen = parse_settings(
+        {
+            "label": {"outcome_window": "7d", "top_share": 0.1},
+            "model": {"ages": 3, "seeds": 1, "folds": 2, "threads": 1},
+        }
+    )
+    return signals, skus, hf.fit(signals, skus, chosen, outcomes=outcomes, as_of="2025-04-01")
+
+
+def test_where_a_rule_is_the_truth_that_rule_ranks_and_the_report_says_so():
+    signals, skus, model = guarded()
+    assert model.winner == model.report["ranked_by"] == model.report["best_rule"] == "revenue so far"
+    assert model.report["metrics"]["revenue so far"]["average_precision"] == 1.0
+    assert model.report["lead_over_best_rule"]["mean"] < 0
+    assert model.report["note"].endswith("that rule ranks")
+    ranked = hf.rank(model, signals, skus)
+    revenue = signals.groupby("sku_id")["revenue"].sum()
+    assert ranked["sku_id"].map(revenue).is_monotonic_decreasing
+    assert ranked["hit_probability"].is_monotonic_decreasing
+    assert ranked["reason_1"].str.contains("revenue so far").all()
+    assert hf.rank(model, signals, skus, language="zh")["reason_1"].str.contains("按简单规则").all()
+
+
+def test_groups_from_which_nothing_can_be_learned_are_named():
+    _, skus, model = guarded()
+    assert model.report["groups_left_out"] == {"too_small": 1, "all_equal": 1}
+    assert model.report["n_groups"] == 8
+    assert model.report["n_skus"] == len(skus) - 4 - 30
+
+
+# -------------------------------------------------------------------------------------------------------- what is refused
+
+
+def test_too_little_history_says_how_much_there_is_and_how_much_it_takes():
+    signals, skus, _ = thin()
+    sizes = skus.groupby("batch_id", sort=True)["launched_at"].agg(["size", "min"])
+    as_of = sizes["min"].iloc[1] + 3 * WEEK  # the windows of two batches have closed
+    counted = int(sizes["size"].iloc[:2].sum())
+    hits = int(np.ceil(0.15 * sizes["size"].iloc[:2]).sum())
+    if counted >= training.MIN_SKUS:
+        as_of, counted, hits = as_of - WEEK, int(sizes["size"].iloc[0]), int(np.ceil(0.15 * sizes["size"].iloc[0]))
+    with pytest.raises(NotEnoughHistoryError) as caught:
+        hf.fit(signals, skus, settings(), as_of=as_of)
+    said = str(caught.value)
+    assert f"{counted} SKUs with a closed outcome window, {hits} of them hits" in said
+    assert f"at least {training.MIN_SKUS} and {training.MIN_HITS}" in said
+    assert "\n" not in said
+
+
+def test_groups_left_out_are_in_the_refusal():
+    signals, skus, outcomes = a_rule_is_the_truth(batches=1)
+    with pytest.raises(NotEnoughHistoryError, match="30 SKUs.*3 of them hits.*'all_equal': 1, 'too_small': 1"):
+        hf.fit(
+            signals, skus, parse_settings({"label": {"top_share": 0.1, "outcome_window": "7d"}}), outcomes, None, "2026"
+        )
+
+
+def test_without_any_signal_there_is_nothing_to_fit():
+    signals, skus, _ = thin()
+    with pytest.raises(NotEnoughHistoryError, match="expected rows, got none"):
+        hf.fit(signals[:0], skus, settings())
+
+
+@pytest.mark.parametrize("moment", ["soon", "", pd.NaT, float("nan"), 10**30, [1]])
+def test_a_moment_that_is_none_is_refused(moment):
+    signals, skus, _ = thin()
+    with pytest.raises(DataError, match="as_of: expected a moment"):
+        hf.fit(signals, skus, settings(), as_of=moment)
+
+
+def test_decisions_are_taken_and_said_to_be_unused():
+    signals, skus, _ = thin()
+    with pytest.warns(UserWarning, match="decisions are not used"), pytest.raises(NotEnoughHistoryError):
+        hf.fit(signals[:0], skus, settings(), decisions=pd.DataFrame())
