@@ -15,8 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 import hitfinder as hf
-from hitfinder.ranking import newest_batch, sku_columns
-from hitfinder.report import write_list
+from hitfinder.ranking import only_batch, sku_columns
+from hitfinder.report import summary_of, write_list
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,14 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if beside.empty:
             raise hf.DataError(f"{given.skus}: expected SKUs to rank, got none; give the table that holds the batch")
         ranked = hf.rank(model, given.signals, given.skus, as_of=given.as_of, language=given.language)
-        batch = newest_batch(ranked, given.skus)
-        ranked = ranked[ranked["batch_id"] == batch].reset_index(drop=True)
-        ranked["rank"] = range(1, len(ranked) + 1)
+        ranked = only_batch(ranked, given.skus, "newest")
         folder = given.out / f"{ranked['as_of'].iloc[0]:%Y-%m-%d}"
-        report = model.report
-        summary = {"ranked_by": model.winner, "note": report["note"], "metric": report["metric"]}
-        summary["n_trained"] = report["n_skus"]
-        print(f"batch {batch}: {len(ranked)} SKUs, ranked by {model.version}")
+        summary = summary_of(model)
+        print(f"batch {ranked['batch_id'].iloc[0]}: {len(ranked)} SKUs, ranked by {model.version}")
         for suffix in ("html", "xlsx", "csv", "parquet"):
             path = folder / f"list.{suffix}"
             print(f"wrote {write_list(ranked, path, skus=beside, language=given.language, summary=summary)}")

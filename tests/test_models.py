@@ -310,13 +310,13 @@ def table_of(**columns):
 
 
 def test_a_rule_is_scored_only_where_its_counts_were_measured():
-    assert set(rule_scores(table_of(clicks=[1.0, 2.0]))) == {"clicks a day"}
-    assert set(rule_scores(table_of(clicks=[1.0], impressions=[9.0]))) == {"clicks a day", "shrunk click rate"}
-    everything = table_of(**{name: [1.0, 2.0] for name in (*COUNTS, *MONEY)})
-    assert set(rule_scores(everything)) == {
-        *(f"{n} a day" for n in ("orders", "clicks", "visitors")),
-        *("revenue so far", "shrunk click rate", "rule of thumb"),
-    }
+    clicks = set(rule_scores(table_of(clicks=[1.0, 2.0])))
+    assert "clicks a day" in clicks
+    assert all(name.startswith("clicks") for name in clicks)
+    shown = set(rule_scores(table_of(clicks=[1.0], impressions=[9.0])))
+    assert shown == {*clicks, "shrunk click rate"}
+    everything = set(rule_scores(table_of(**{name: [1.0, 2.0] for name in (*COUNTS, *MONEY)})))
+    assert everything >= {*shown, "orders a day", "visitors a day", "revenue so far", "rule of thumb"}
     assert counted_names(table_of(clicks=[np.nan, 2.0], revenue=[0.0, 0.0])) == ["clicks", "revenue"]
 
 

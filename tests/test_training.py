@@ -157,7 +157,7 @@ def test_on_a_market_the_model_ranks_better_out_of_time_than_every_rule():
     metrics = {name: m["average_precision"] for name, m in model.report["metrics"].items()}
     best = metrics.pop(model.report["best_kind"])
     rules = {name: score for name, score in metrics.items() if name not in LEARNED}
-    assert len(rules) == 7
+    assert len(rules) >= 7
     assert best > max(rules.values()) + 0.02
     assert model.winner == model.report["ranked_by"] == model.report["best_kind"]
     assert model.report["lead_over_best_rule"]["low"] > 0

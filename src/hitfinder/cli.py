@@ -15,7 +15,7 @@ import click
 import pandas as pd
 from rich.console import Console
 
-from hitfinder.errors import DataError, HitfinderError
+from hitfinder.errors import HitfinderError
 from hitfinder.settings import Settings, load_settings
 
 __all__ = ["main"]
@@ -168,6 +168,7 @@ def rank(
     out: tuple[Path, ...],
 ) -> None:
     """Rank SKUs and write the list."""
+    from hitfinder.ranking import only_batch
     from hitfinder.ranking import rank as put_in_order
     from hitfinder.registry import load_model
     from hitfinder.report import check_suffix
@@ -178,7 +179,7 @@ def rank(
     fitted = load_model(model)
     with _working("Ranking"):
         ranked = put_in_order(fitted, signals, skus, as_of=_moment(as_of), language=language)
-        ranked = _only_batch(ranked, skus, batch)
+        ranked = only_batch(ranked, skus, batch) if batch is not None else ranked
     _wrote(_write_lists(fitted, ranked, skus, out, language))
 
 
@@ -211,7 +212,7 @@ def demo(out: Path, weeks: int, language: str, seed: int) -> None:
     click.echo(
         f"3. Registered as {registered.model_uri} ({', '.join(registered.aliases)}) in {registered.tracking_uri}."
     )
-    newest = market.skus[market.skus["batch_id"] == market.skus["batch_id"].max()]
+    newest = market.skus[market.skus["launched_at"] == market.skus["launched_at"].max()]
     with _working("4 of 4: ranking this week's batch"):
         ranked = put_in_order(model, market.signals, newest, language=language)
         paths = [out / f"list.{suffix}" for suffix in ("html", "xlsx", "csv", "parquet")]
@@ -248,49 +249,13 @@ def _moment(text: str | None) -> pd.Timestamp | None:
         raise click.BadParameter(f"expected a moment such as 2025-01-06 or 2025-01-06T10:00, got {text!r}") from None
 
 
-def _only_batch(ranked: pd.DataFrame, skus: str, batch: str | None) -> pd.DataFrame:
-    """Keep one batch. Nothing changes for its SKUs: what a SKU is compared with is its own batch."""
-    if batch is None:
-        return ranked
-    if batch == "newest":
-        from hitfinder.ranking import newest_batch
-
-        batch = newest_batch(ranked, skus)
-    kept = ranked[ranked["batch_id"] == batch].reset_index(drop=True)
-    if kept.empty:
-        known = sorted(ranked["batch_id"].unique())
-        raise DataError(f"--batch: expected one of {', '.join(known[-10:])}, got {batch!r}")
-    return kept.assign(rank=range(1, len(kept) + 1))
-
-
 def _write_lists(model: Any, ranked: pd.DataFrame, skus: Any, out: Any, language: str) -> list[Path]:
     from hitfinder.ranking import sku_columns
-    from hitfinder.report import write_list
+    from hitfinder.report import summary_of, write_list
 
     beside = sku_columns(skus)
-    summary = _summary(model)
+    summary = summary_of(model)
     return [write_list(ranked, path, skus=beside, language=language, summary=summary) for path in out]
-
-
-def _summary(model: Any) -> dict[str, Any]:
-    """Draw the head of a list from the model's report."""
-    report = model.report
-    metrics = report.get("metrics", {})
-    learned = ("prior", "boosted", "ranker")
-
-    def row(name: str) -> dict[str, Any]:
-        return {"name": name, **{k: metrics[name][k] for k in ("average_precision", "hits_at_k") if k in metrics[name]}}
-
-    rules = [row(name) for name in metrics if name not in learned and "average_precision" in metrics[name]]
-    best = report.get("best_kind", "prior")
-    return {
-        "ranked_by": "hitfinder" if model.winner in learned else model.winner,
-        "note": report.get("note", ""),
-        "metric": report.get("metric", ""),
-        "n_trained": report.get("n_skus", 0),
-        "rules": sorted(rules, key=lambda r: -r["average_precision"]),
-        "model": {**row(best), "name": "hitfinder"} if "average_precision" in metrics.get(best, {}) else {},
-    }
 
 
 def _say_report(report: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from hitfinder.admission import RejectedRowsWarning, admit
+from hitfinder.errors import DataError
 from hitfinder.features import count_pairs, features, look_at, set_scope
 from hitfinder.models.hit_model import HitModel
 from hitfinder.reasons import reasons
@@ -16,7 +17,7 @@ from hitfinder.tables import SIGNALS, SKUS
 from hitfinder.training import moment_of_knowledge
 from hitfinder.warehouse import TableLike, open_warehouse
 
-__all__ = ["RANKED_COLUMNS", "newest_batch", "rank", "score", "sku_columns"]
+__all__ = ["RANKED_COLUMNS", "newest_batch", "only_batch", "rank", "score", "sku_columns"]
 
 RANKED_COLUMNS = (
     "rank", "sku_id", "batch_id", "hit_probability", "hit_probability_low", "hit_probability_high", "expected_value",
@@ -74,6 +75,24 @@ def rank(
     ).iloc[order]
     ranked.insert(0, "rank", np.arange(1, len(ranked) + 1))
     return ranked.reset_index(drop=True)
+
+
+def only_batch(ranked: pd.DataFrame, skus: TableLike, batch: str) -> pd.DataFrame:
+    """Keep one batch of a list and number it anew; `newest` means the one launched last.
+
+    Nothing else changes for its SKUs: what a SKU is compared with is its own batch.
+
+    Raises
+    ------
+    DataError
+        No SKU on the list is of that batch.
+    """
+    name = newest_batch(ranked, skus) if batch == "newest" and len(ranked) else batch
+    kept = ranked[ranked["batch_id"] == name].reset_index(drop=True)
+    if kept.empty:
+        known = ", ".join(sorted(ranked["batch_id"].unique())[-10:]) or "no batch at all"
+        raise DataError(f"batch: expected one of {known}, got {batch!r}")
+    return kept.assign(rank=np.arange(1, len(kept) + 1))
 
 
 def newest_batch(ranked: pd.DataFrame, skus: TableLike) -> str:

@@ -25,7 +25,7 @@ VERBS = {
         "carts": "is added to carts",
         "saves": "is saved or added to carts",
         "orders": "is ordered",
-        "units": "sells units",
+        "units": "sells",
         "revenue": "earns",
         "refunds": "is refunded",
     },
@@ -47,13 +47,16 @@ UNITS = {
 }
 WORDS = {
     "en": {
-        "more": "{verb} {ratio} times as often as its {peers}, on {den} {unit}",
-        "less": "{verb} only {ratio} times as often as its {peers}, on {den} {unit}",
-        "even": "{verb} about as often as its {peers}, on {den} {unit}",
+        "more": "{verb} {ratio} times as {much} as {peers}, on {den} {unit}",
+        "less": "{verb} only {ratio} times as {much} as {peers}, on {den} {unit}",
+        "even": "{verb} about as {much} as {peers}, on {den} {unit}",
         "none": "{verb} not once so far, on {den} {unit}",
-        "unseen": "nothing counted yet for how often it {verb}: taken from its {peers}",
-        "category": "category",
-        "batch": "batch",
+        "unseen": "nothing counted yet for how often it {verb}: taken from {peers}",
+        "category": "its category",
+        "batch": "its batch",
+        "past": "SKUs of the past",
+        "much": "much",
+        "often": "often",
         "rising": "rising: lately it {verb} more than at first",
         "falling": "fading: lately it {verb} less than at first",
         "siblings_up": "its sister SKUs of the same style do well",
@@ -62,8 +65,8 @@ WORDS = {
         "content_down": "title and attributes resemble past losers",
         "price_up": "its price helps",
         "price_down": "its price weighs on it",
-        "age_up": "at {days} days in test this much is a good sign",
-        "age_down": "little for {days} days in test",
+        "age_up": "{days} days since its launch and still going",
+        "age_down": "little to show for {days} days since its launch",
         "impressions_up": "shown widely: {n} impressions",
         "impressions_down": "shown little so far: {n} impressions",
         "active_up": "sold or seen on most days",
@@ -76,13 +79,16 @@ WORDS = {
         "new": "no signal yet: judged by its batch and by what it is",
     },
     "zh": {
-        "more": "{verb}是同{peers}的{ratio}倍（{den}{unit}）",
-        "less": "{verb}只有同{peers}的{ratio}倍（{den}{unit}）",
-        "even": "{verb}与同{peers}相当（{den}{unit}）",
+        "more": "{verb}是{peers}的{ratio}倍（{den}{unit}）",
+        "less": "{verb}只有{peers}的{ratio}倍（{den}{unit}）",
+        "even": "{verb}与{peers}相当（{den}{unit}）",
         "none": "至今没有{verb}（{den}{unit}）",
-        "unseen": "还没有{verb}数据，按同{peers}估计",
-        "category": "类目",
-        "batch": "批次",
+        "unseen": "还没有{verb}数据，按{peers}估计",
+        "category": "同类目",
+        "batch": "同批次",
+        "past": "以往商品",
+        "much": "",
+        "often": "",
         "rising": "上升：近期{verb}比初期多",
         "falling": "下滑：近期{verb}比初期少",
         "siblings_up": "同款其他SKU表现好",
@@ -91,8 +97,8 @@ WORDS = {
         "content_down": "标题和属性接近过去的滞销款",
         "price_up": "价格有利",
         "price_down": "价格不利",
-        "age_up": "测款{days}天有此表现是好迹象",
-        "age_down": "测款{days}天，表现偏少",
+        "age_up": "上架{days}天仍有表现",
+        "age_down": "上架{days}天，表现偏少",
         "impressions_up": "曝光充分：{n}次",
         "impressions_down": "曝光还少：{n}次",
         "active_up": "多数日子有动销",
@@ -177,7 +183,7 @@ def _sentence(topic: str, column: str, sku: pd.Series, up: bool, language: str) 
     words, verbs = WORDS[language], VERBS[language]
     side = "up" if up else "down"
     if topic.startswith("rate:"):
-        return _capital(_rate_sentence(column.split(".")[0], sku, language))
+        return _capital(_rate_sentence(column.split(".")[0], sku, up, language))
     if topic.startswith("trend:"):
         return _capital(words["rising" if up else "falling"].format(verb=verbs[topic.split(":")[1]]))
     if topic == "siblings":
@@ -197,20 +203,30 @@ def _sentence(topic: str, column: str, sku: pd.Series, up: bool, language: str) 
     return _capital(words[f"other_{side}"].format(name=topic))
 
 
-def _rate_sentence(rate: str, sku: pd.Series, language: str) -> str:
+def _rate_sentence(rate: str, sku: pd.Series, up: bool, language: str) -> str:
     words = WORDS[language]
     what, unit = rate.split("_")[0], rate.split("_per_")[1]
-    peers = words["category" if sku["category"] != "(none)" else "batch"]
-    verb = VERBS[language][what]
-    num, den, typical = sku[f"{rate}.num"], sku[f"{rate}.den"], sku[f"{rate}.category_rate"]
+    num, den = sku[f"{rate}.num"], sku[f"{rate}.den"]
+    nearest = "category" if sku["category"] != "(none)" else "batch"
+    said = {"verb": VERBS[language][what], "den": _number(den), "unit": UNITS[language][unit]}
     if not den > 0:
-        return words["unseen"].format(verb=verb, peers=peers)
-    said = {"verb": verb, "peers": peers, "den": _number(den), "unit": UNITS[language][unit]}
+        return words["unseen"].format(peers=words[nearest], **said)
     if num == 0:
         return words["none"].format(**said)
-    ratio = num / den / typical
+    past = sku[f"{rate}.sku_rate"] / np.exp(sku[f"{rate}.level"])
+    typical = {"category": sku[f"{rate}.category_rate"], "batch": sku[f"{rate}.batch_rate"], "past": past}
+    # A SKU may be weak for a strong category and still above the batch: name the peers to whom the reason applies.
+    fitting = [
+        peers
+        for peers in dict.fromkeys((nearest, "batch", "past"))
+        if what == "refunds" or (num / den > typical[peers]) == up
+    ]
+    peers = fitting[0] if fitting else nearest
+    ratio = num / den / typical[peers]
     kind = "more" if ratio >= 1.1 else "less" if ratio <= 0.9 else "even"
-    return words[kind].format(ratio=f"{ratio:.1f}" if ratio >= 0.1 else f"{ratio:.2f}", **said)
+    much = words["much" if what in ("revenue", "units", "refunds") else "often"]
+    shown = f"{ratio:.1f}" if ratio >= 0.1 else f"{ratio:.2f}"
+    return words[kind].format(ratio=shown, peers=words[peers], much=much, **said)
 
 
 def _leads_as_contributions(model: HitModel, table: pd.DataFrame) -> Any:

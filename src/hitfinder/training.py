@@ -135,11 +135,8 @@ def fit(
 def moment_of_knowledge(con: Any, as_of: Any) -> pd.Timestamp:
     """Return `as_of` as naive UTC; by default the moment at which the newest admitted signal was known."""
     if as_of is not None:
-        try:
-            moment = pd.Timestamp(as_of)
-        except (TypeError, ValueError):
-            moment = pd.NaT
-        if pd.isna(moment):
+        moment = pd.to_datetime(as_of, errors="coerce")
+        if not isinstance(moment, pd.Timestamp):
             raise DataError(f"as_of: expected a moment such as 2025-01-06 or 2025-01-06T10:00, got {as_of!r}")
         return moment.tz_convert("UTC").tz_localize(None) if moment.tz is not None else moment
     newest = con.execute("select max(known_at) from signals").fetchone()[0]

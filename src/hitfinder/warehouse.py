@@ -76,7 +76,9 @@ def open_warehouse(path: str | Path | None = None, *, threads: int = 0, memory: 
     except duckdb.IOException as error:
         raise DataError(f"{path}: can't be opened as a database ({_first_line(error)})") from None
     con.execute("set TimeZone = 'UTC'")
-    con.execute("set enable_progress_bar = false")
+    # In a notebook without its widgets DuckDB refuses even to switch the bar off: only where it is on.
+    if con.execute("select current_setting('enable_progress_bar')").fetchall()[0][0]:
+        con.execute("set enable_progress_bar = false")
     return con
 
 

@@ -60,6 +60,8 @@ def vectorise(skus: pd.DataFrame, attributes: list[str]) -> csr_matrix:
     attributes
         Names of columns that hold categories.
     """
+    if len(skus) == 0:
+        return csr_matrix((0, TITLE_BUCKETS + ATTRIBUTE_BUCKETS))
     title = HashingVectorizer(
         analyzer="char_wb",
         ngram_range=(2, 4),

@@ -122,28 +122,13 @@ class HitModel:
             raise ModelError(f"{target}: expected a new folder or one that holds a model; choose another")
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        estimator = self.estimator.to_dict()
-        texts = estimator.pop("boosted")
+        values = self._to_dict()
+        texts = values["estimator"].pop("boosted")
         for place, text in enumerate(texts or []):
             (fresh / f"booster_{place}.txt").write_text(text, encoding="utf-8")
-        values = {
-            "format": FORMAT,
-            "version": self.version,
-            "settings": self.settings.to_dict(),
-            "rates": self.rates.to_dict("list"),
-            "design": self.design.to_dict(),
-            "content": None if self.content is None else self.content.to_dict(),
-            "categories": list(self.categories),
-            "numbers": list(self.numbers),
-            "estimator": estimator,
-            "boosters": None if texts is None else len(texts),
-            "winner": self.winner,
-            "logistic": None if self.logistic is None else self.logistic.to_dict(),
-            "logistic_counts": list(self.logistic_counts),
-            "thresholds": self.thresholds,
-            "value_curve": self.value_curve,
-            "report": self.report,
-        }
+        values.update(
+            format=FORMAT, version=self.version, report=self.report, boosters=None if texts is None else len(texts)
+        )
         (fresh / "model.json").write_text(_to_json(values), encoding="utf-8")
         if target.exists():
             retired = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
@@ -156,10 +141,27 @@ class HitModel:
         return target
 
     def digest(self) -> str:
-        """Return a short hash of everything that decides the model's answers."""
-        estimator = _to_json(self.estimator.to_dict())
-        rest = _to_json([self.rates.to_dict("list"), self.settings.to_dict(), self.winner, self.thresholds])
-        return hashlib.sha256((estimator + rest).encode()).hexdigest()[:12]
+        """Return a short hash of everything that decides the model's answers, and of nothing else."""
+        values = self._to_dict()
+        values["settings"]["model"].pop("threads")
+        values["estimator"]["parameters"].pop("threads")
+        return hashlib.sha256(_to_json(values).encode()).hexdigest()[:12]
+
+    def _to_dict(self) -> dict[str, Any]:
+        return {
+            "settings": self.settings.to_dict(),
+            "rates": self.rates.to_dict("list"),
+            "design": self.design.to_dict(),
+            "content": None if self.content is None else self.content.to_dict(),
+            "categories": list(self.categories),
+            "numbers": list(self.numbers),
+            "estimator": self.estimator.to_dict(),
+            "winner": self.winner,
+            "logistic": None if self.logistic is None else self.logistic.to_dict(),
+            "logistic_counts": list(self.logistic_counts),
+            "thresholds": self.thresholds,
+            "value_curve": self.value_curve,
+        }
 
 
 def open_model(folder: str | Path) -> HitModel:

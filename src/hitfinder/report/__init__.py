@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from hitfinder.report.lists import check_suffix, write_list
+from hitfinder.report.summary import summary_of
 
-__all__ = ["check_suffix", "write_list"]
+__all__ = ["check_suffix", "summary_of", "write_list"]

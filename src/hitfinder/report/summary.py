@@ -1,0 +1,30 @@
+"""The head of a list: what ranked it, and how good that was beside the simple rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hitfinder.models.hit_model import HitModel
+from hitfinder.training import LEARNED
+
+__all__ = ["summary_of"]
+
+
+def summary_of(model: HitModel) -> dict[str, Any]:
+    """Draw from the model's report what `write_list` says on top of a list."""
+    report = model.report
+    metrics = report.get("metrics", {})
+
+    def row(name: str) -> dict[str, Any]:
+        return {"name": name, **{k: metrics[name][k] for k in ("average_precision", "hits_at_k") if k in metrics[name]}}
+
+    rules = [row(name) for name in metrics if name not in LEARNED and "average_precision" in metrics[name]]
+    best = report.get("best_kind", "prior")
+    return {
+        "ranked_by": "hitfinder" if model.winner in LEARNED else model.winner,
+        "note": report.get("note", ""),
+        "metric": report.get("metric", ""),
+        "n_trained": report.get("n_skus", 0),
+        "rules": sorted(rules, key=lambda r: -r["average_precision"]),
+        "model": {**row(best), "name": "hitfinder"} if "average_precision" in metrics.get(best, {}) else {},
+    }

@@ -1,0 +1,169 @@
+"""The command line: help, wrong usage, refusals in one line."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import pytest
+from small_market import fitted, newest_batch
+
+from hitfinder.cli import cli, main
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """Return `run(*arguments)`: the command line in this process, as (exit status, stdout, stderr)."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["hitfinder", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        return left.value.code, out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A folder with signals.csv, skus.csv and a saved model."""
+    folder = tmp_path_factory.mktemp("shop")
+    signals, skus, as_of = newest_batch()
+    signals.to_csv(folder / "signals.csv", index=False)
+    skus.to_csv(folder / "skus.csv", index=False)
+    fitted()[1].save(folder / "model")
+    return folder, as_of
+
+
+@pytest.fixture
+def rank(run, shop, tmp_path):
+    folder, as_of = shop
+
+    def call(*more, **changes):
+        values = {"model": folder / "model", "signals": folder / "signals.csv", "skus": folder / "skus.csv"}
+        values |= {"as-of": as_of, "out": tmp_path / "list.csv", **changes}
+        return run("rank", *(part for name, value in values.items() for part in (f"--{name}", value)), *more)
+
+    return call
+
+
+@pytest.mark.parametrize("verb", ["", *cli.commands])
+def test_every_verb_explains_itself(run, verb):
+    status, out, err = run(*verb.split(), "--help")
+    assert (status, err) == (0, "")
+    assert out.startswith("Usage: hitfinder")
+    if verb:
+        for parameter in cli.commands[verb].params:
+            if isinstance(parameter, click.Option):
+                assert parameter.opts[0] in out
+                assert parameter.help or parameter.default is not None or parameter.opts[0] in ("--help",), parameter
+
+
+def test_the_version_is_told(run):
+    assert run("--version")[:2] == (0, "hitfinder, version 0.1.0\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["bogus"],
+        ["rank", "--bogus"],
+        ["rank"],
+        ["rank", "--out", "x.csv"],
+        ["train", "--signals", "only.csv"],
+        ["train", "--data", "x", "--as-of", "soon"],
+        ["rank", "--data", "x", "--out", "x.csv", "--language", "fr"],
+        ["simulate", "--weeks", "many"],
+        ["ingest"],
+    ],
+)
+def test_wrong_usage_leaves_with_2_and_says_how_it_goes(run, arguments):
+    status, out, err = run(*arguments)
+    assert (status, out) == (2, "")
+    assert "Usage: hitfinder" in err
+    assert err.count("Error:") == 1
+
+
+def assert_refused(done, said):
+    status, out, err = done
+    assert (status, out) == (1, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert said in err
+
+
+def test_what_was_written_is_said_and_is_there(rank, tmp_path):
+    names = [tmp_path / f"list.{suffix}" for suffix in ("html", "xlsx", "csv", "parquet")]
+    status, out, err = rank(*(part for name in names[1:] for part in ("--out", name)), out=names[0])
+    assert (status, err) == (0, "")  # quiet in a pipe
+    assert out.splitlines() == [f"wrote {name}" for name in names]
+    assert all(name.stat().st_size > 500 for name in names)
+
+
+def test_a_model_that_is_not_there_is_refused(rank, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert_refused(rank(model=tmp_path / "nowhere"), "no whole model there")
+    assert_refused(rank(model="models:/hitfinder@champion"), "run `hitfinder train` first")
+    stray = tmp_path / "stray.csv"
+    stray.write_text("x")
+    assert_refused(rank(model=stray), "no whole model there")
+
+
+def test_what_can_not_be_written_is_refused(rank, tmp_path):
+    assert_refused(rank(out=tmp_path / "list.txt"), "expected a name that ends in")
+    (tmp_path / "file").write_text("x")
+    assert_refused(rank(out=tmp_path / "file" / "list.csv"), "can't be written")
+    (tmp_path / "folder.csv").mkdir()
+    assert_refused(rank(out=tmp_path / "folder.csv"), "can't be written")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.csv"]
+
+
+def test_a_batch_or_a_moment_that_is_none_is_refused(rank):
+    assert_refused(rank("--batch", "2031-W01"), "--batch: expected one of 2025-W09, got '2031-W01'")
+    assert_refused(rank(**{"as-of": ""}), "as_of: expected a moment")
+
+
+def test_one_batch_is_ranked_from_1_as_it_is_among_others(rank, tmp_path):
+    assert rank()[0] == 0
+    whole = (tmp_path / "list.csv").read_bytes()
+    assert rank("--batch", "newest")[0] == 0
+    assert (tmp_path / "list.csv").read_bytes() == whole
+
+
+def test_reasons_come_in_chinese_where_asked(rank, tmp_path):
+    assert rank(language="zh")[0] == 0
+    assert "类目" in (tmp_path / "list.csv").read_text("utf-8-sig")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[label\n", "no valid TOML"),
+        ("[label]\nmetrics = 'revenue'\n", "unknown key label.metrics"),
+        ("[label]\nmetric = 'profits'\n", "label.metric: expected one of"),
+        ("seed = -1\n", "seed"),
+    ],
+)
+def test_settings_that_are_wrong_are_refused(run, shop, tmp_path, text, said):
+    folder, _ = shop
+    path = tmp_path / "hitfinder.toml"
+    path.write_text(text)
+    arguments = ["--signals", folder / "signals.csv", "--skus", folder / "skus.csv", "--settings", path]
+    assert_refused(run("train", *arguments), said)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--weeks", 0), ("--skus-per-week", 0), ("--seed", -1), ("--hits-per-week", 0)]
+)
+def test_a_market_that_can_not_be_is_refused(run, tmp_path, option, value):
+    assert_refused(run("simulate", "--out", tmp_path / "m", option, value), "expected")
+    assert not (tmp_path / "m").exists()
+
+
+def test_too_little_history_is_refused_with_the_counts(run, shop):
+    folder, _ = shop
+    done = run("train", "--signals", folder / "signals.csv", "--skus", folder / "skus.csv")
+    assert_refused(done, "SKUs with a closed outcome window")
