@@ -122,7 +122,7 @@ def test_what_can_not_be_written_is_refused(rank, tmp_path):
 
 
 def test_a_batch_or_a_moment_that_is_none_is_refused(rank):
-    assert_refused(rank("--batch", "2031-W01"), "--batch: expected one of 2025-W09, got '2031-W01'")
+    assert_refused(rank("--batch", "2031-W01"), "batch: expected one of 2025-W09, got '2031-W01'")
     assert_refused(rank(**{"as-of": ""}), "as_of: expected a moment")
 
 

@@ -14,10 +14,21 @@ import hitfinder as hf
 from hitfinder.errors import DataError, NotEnoughHistoryError
 from hitfinder.ranking import newest_batch as name_of_newest_batch
 
-COLUMNS = (
-    "rank sku_id batch_id hit_probability hit_probability_low hit_probability_high expected_value action "
-    "reason_1 reason_2 reason_3 model_version as_of"
-).split()
+COLUMNS = [
+    "rank",
+    "sku_id",
+    "batch_id",
+    "hit_probability",
+    "hit_probability_low",
+    "hit_probability_high",
+    "expected_value",
+    "action",
+    "reason_1",
+    "reason_2",
+    "reason_3",
+    "model_version",
+    "as_of",
+]
 
 
 def ranked(signals=None, skus=None, as_of=None, **options):
@@ -51,7 +62,7 @@ def test_an_action_follows_from_the_probability_and_the_thresholds():
 
 
 def test_skus_without_a_signal_or_a_launch_or_in_no_batch_come_back_too():
-    signals, skus, as_of = newest_batch()
+    _signals, skus, as_of = newest_batch()
     more = pd.DataFrame(
         {
             "sku_id": ["nobody saw it", "comes next month", "bare"],
@@ -68,7 +79,7 @@ def test_skus_without_a_signal_or_a_launch_or_in_no_batch_come_back_too():
 
 
 def test_without_any_signal_a_list_needs_the_moment():
-    signals, skus, as_of = newest_batch()
+    signals, skus, _as_of = newest_batch()
     found = ranked(signals=signals[:0])
     assert len(found) == len(skus)
     assert found["hit_probability"].between(0, 1).all()
@@ -120,7 +131,7 @@ def test_order_and_later_rows_change_nothing():
 
 
 def test_every_kind_of_table_gives_the_same_list(tmp_path):
-    signals, skus, as_of = newest_batch()
+    signals, skus, _as_of = newest_batch()
     expected = ranked()
     for name, table in (("signals", signals), ("skus", skus)):
         table.to_parquet(tmp_path / f"{name}.parquet")

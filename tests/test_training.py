@@ -48,12 +48,12 @@ def spied(*args, **kwargs):
     return model, seen["curves_of"][0][0], seen["forward_folds"][1], seen["_thresholds"]
 
 
-# ------------------------------------------------------------------------------------ what changes nothing: a thin market
+# ---------------------------------------- what changes nothing: a thin market
 
 
 @cache
 def thin():
-    """Return (signals, skus, as_of) of four small batches with three counts; the moment lies amid the last one's test."""
+    """Return (signals, skus, as_of) of small batches with three counts; the moment lies amid the last one's test."""
     market = simulate(weeks=6, skus_per_week=20, complete=True, seed=5)
     signals = market.signals[[*KEYS, "impressions", "clicks", "revenue"]]
     return signals, market.skus, market.skus["launched_at"].max() + pd.Timedelta(days=4)
@@ -129,14 +129,14 @@ def test_seed_0_is_a_seed_of_its_own():
 
 
 def test_fit_changes_none_of_its_arguments():
-    signals, skus, as_of = thin()
+    signals, skus, _as_of = thin()
     before = signals.copy(deep=True), skus.copy(deep=True)
     plain_answers()
     pd.testing.assert_frame_equal(signals, before[0])
     pd.testing.assert_frame_equal(skus, before[1])
 
 
-# ------------------------------------------------------------------------------------------- a market with a known truth
+# ---------------------------------------- a market with a known truth
 
 
 @cache
@@ -281,7 +281,7 @@ def test_shuffled_outcomes_are_forecast_no_better_than_by_chance():
         assert abs(found - chance) < 3.5 * error, kind
 
 
-# ------------------------------------------------------------------------------------------------------------- the guard
+# ---------------------------------------- the guard
 
 
 def a_rule_is_the_truth(seed=0, batches=8, skus_per_batch=30):
@@ -342,7 +342,7 @@ def test_groups_from_which_nothing_can_be_learned_are_named():
     assert model.report["n_skus"] == len(skus) - 4 - 30
 
 
-# -------------------------------------------------------------------------------------------------------- what is refused
+# ---------------------------------------- what is refused
 
 
 def test_too_little_history_says_how_much_there_is_and_how_much_it_takes():
@@ -363,7 +363,7 @@ def test_too_little_history_says_how_much_there_is_and_how_much_it_takes():
 
 def test_groups_left_out_are_in_the_refusal():
     signals, skus, outcomes = a_rule_is_the_truth(batches=1)
-    with pytest.raises(NotEnoughHistoryError, match="30 SKUs.*3 of them hits.*'all_equal': 1, 'too_small': 1"):
+    with pytest.raises(NotEnoughHistoryError, match=r"30 SKUs.*3 of them hits.*'all_equal': 1, 'too_small': 1"):
         hf.fit(
             signals, skus, parse_settings({"label": {"top_share": 0.1, "outcome_window": "7d"}}), outcomes, None, "2026"
         )

@@ -185,7 +185,7 @@ def rank(
 
 @cli.command()
 @click.option("--out", type=path_out, default=Path("demo"), show_default=True, help="Folder to write.")
-@click.option("--weeks", default=26, show_default=True, help="Weekly batches to simulate.")
+@click.option("--weeks", default=24, show_default=True, help="Weekly batches to simulate.")
 @click.option("--language", type=click.Choice(["en", "zh"]), default="en", show_default=True)
 @click.option("--seed", default=0, show_default=True)
 def demo(out: Path, weeks: int, language: str, seed: int) -> None:
@@ -329,7 +329,7 @@ def _plainly(command: Callable[[], Any]) -> Callable[[], int]:
 
 def main() -> None:
     """Run the command line and leave with its exit status: 0 done, 1 refused, 2 wrong usage."""
-    sys.exit(_plainly(lambda: cli(standalone_mode=False))())
+    sys.exit(_plainly(lambda: cli(prog_name="hitfinder", standalone_mode=False))())
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import sklearn
 from sklearn.metrics import average_precision_score, ndcg_score
 
 __all__ = ["Difference", "bootstrap_difference", "calibration_error", "list_metrics", "summarise"]
@@ -40,6 +42,14 @@ def list_metrics(
     table = pd.DataFrame(
         {"hit": np.asarray(hit, float), "value": np.asarray(value, float), "score": np.asarray(score, float)}
     )
+    # What goes in is checked above; checking it again for each short list would take longer than measuring it.
+    with sklearn.config_context(skip_parameter_validation=True, assume_finite=True):
+        rows = _measure_lists(table, lists, min_size)
+    names = ["average_precision", "hits_at_k", "ndcg_at_k", "value_at_k", "k", "found", "size"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=names)
+
+
+def _measure_lists(table: pd.DataFrame, lists: npt.ArrayLike, min_size: int) -> dict[Any, dict[str, float]]:
     rows = {}
     for name, group in table.groupby(np.asarray(lists), sort=True):
         hits, k = group["hit"].to_numpy(), int(group["hit"].sum())
@@ -57,8 +67,7 @@ def list_metrics(
             "found": float((chance * hits).sum()),
             "size": len(group),
         }
-    names = ["average_precision", "hits_at_k", "ndcg_at_k", "value_at_k", "k", "found", "size"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=names)
+    return rows
 
 
 def summarise(per_list: pd.DataFrame) -> dict[str, float]:

@@ -37,7 +37,7 @@ LEARNED = ("prior", "boosted", "ranker")
 MIN_SKUS = 40
 MIN_HITS = 4
 # With many SKUs, fewer ages of each do: past this, rows cost time and teach nothing.
-MAX_ROWS = 30_000
+MAX_ROWS = 20_000
 # Fewer batches than these can't tell luck from skill, nor a title's worth from its season's.
 MIN_BATCHES = 6
 # From this share of its test window on, a SKU is being decided on.
