@@ -127,6 +127,7 @@ def score(model: HitModel, signals: TableLike, skus: TableLike, as_of: Any) -> t
             admission = admit(con, schema, source, period=model.settings.signals.period)
             if admission.rejects:
                 warnings.warn(str(admission), RejectedRowsWarning, stacklevel=3)
+        _say_where_none_match(con)
         set_scope(con, model.settings, moment_of_knowledge(con, as_of))
         look_at(con)
         count_pairs(con, list(model.rates["rate"]))
@@ -141,3 +142,19 @@ def score(model: HitModel, signals: TableLike, skus: TableLike, as_of: Any) -> t
     if model.estimator.kind != "rule":
         added = model.estimator.contributions(X)
     return table, model.estimator.margin(X), added
+
+
+def _say_where_none_match(con: Any) -> None:
+    """Warn where there are signals and SKUs, but no SKU has a signal: ids may be spelt in two ways."""
+    n_signals, n_skus, n_known = con.execute(
+        "select (select count(*) from signals), (select count(*) from skus), "
+        "(select count(*) from skus where sku_id in (select sku_id from signals))"
+    ).fetchone()
+    if n_signals and n_skus and not n_known:
+        one, other = (con.execute(f"select min(sku_id) from {name}").fetchone()[0] for name in ("signals", "skus"))
+        warnings.warn(
+            f"none of the {n_skus} SKUs has a signal: signals name SKUs such as {one!r}, skus such as {other!r}; "
+            "check that both spell the ids alike",
+            UserWarning,
+            stacklevel=4,
+        )

@@ -161,7 +161,7 @@ def reasons(model: HitModel, table: pd.DataFrame, added: Any, language: str) -> 
             columns = [i for i, t in enumerate(topics) if t == names[place]]
             strongest = model.design.columns[max(columns, key=lambda i: abs(added[row, i]))]
             line = _sentence(names[place], strongest, sku, bool(by_topic[row, place] > 0), language)
-            if line not in lines:
+            if line is not None and line not in lines:
                 lines.append(line)
         lines += [None] * (N_REASONS - len(lines))
         for place in range(N_REASONS):
@@ -179,11 +179,12 @@ def _topic(column: str) -> str:
     return f"rate:{rate.split('_')[0]}"
 
 
-def _sentence(topic: str, column: str, sku: pd.Series, up: bool, language: str) -> str:
+def _sentence(topic: str, column: str, sku: pd.Series, up: bool, language: str) -> str | None:
     words, verbs = WORDS[language], VERBS[language]
     side = "up" if up else "down"
     if topic.startswith("rate:"):
-        return _capital(_rate_sentence(column.split(".")[0], sku, up, language))
+        line = _rate_sentence(column.split(".")[0], sku, up, language)
+        return None if line is None else _capital(line)
     if topic.startswith("trend:"):
         return _capital(words["rising" if up else "falling"].format(verb=verbs[topic.split(":")[1]]))
     if topic == "siblings":
@@ -203,7 +204,8 @@ def _sentence(topic: str, column: str, sku: pd.Series, up: bool, language: str) 
     return _capital(words[f"other_{side}"].format(name=topic))
 
 
-def _rate_sentence(rate: str, sku: pd.Series, up: bool, language: str) -> str:
+def _rate_sentence(rate: str, sku: pd.Series, up: bool, language: str) -> str | None:
+    """Compare the SKU's own rate with its peers'; None where its own figures do not show what its pools made of it."""
     words = WORDS[language]
     what, unit = rate.split("_")[0], rate.split("_per_")[1]
     num, den = sku[f"{rate}.num"], sku[f"{rate}.den"]
@@ -212,7 +214,7 @@ def _rate_sentence(rate: str, sku: pd.Series, up: bool, language: str) -> str:
     if not den > 0:
         return words["unseen"].format(peers=words[nearest], **said)
     if num == 0:
-        return words["none"].format(**said)
+        return words["none"].format(**said) if not up or what == "refunds" else None
     past = sku[f"{rate}.sku_rate"] / np.exp(sku[f"{rate}.level"])
     typical = {"category": sku[f"{rate}.category_rate"], "batch": sku[f"{rate}.batch_rate"], "past": past}
     # A SKU may be weak for a strong category and still above the batch: name the peers to whom the reason applies.
@@ -221,7 +223,9 @@ def _rate_sentence(rate: str, sku: pd.Series, up: bool, language: str) -> str:
         for peers in dict.fromkeys((nearest, "batch", "past"))
         if what == "refunds" or (num / den > typical[peers]) == up
     ]
-    peers = fitting[0] if fitting else nearest
+    if not fitting:
+        return None
+    peers = fitting[0]
     ratio = num / den / typical[peers]
     kind = "more" if ratio >= 1.1 else "less" if ratio <= 0.9 else "even"
     much = words["much" if what in ("revenue", "units", "refunds") else "often"]

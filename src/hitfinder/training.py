@@ -447,7 +447,8 @@ def _thresholds(probability: Array, train: Examples, max_hits_lost: float) -> di
     stop = float(p[kept[-1]]) if len(kept) else 0.0
     found = total - np.concatenate([[0.0], np.cumsum(hit * weight)[:-1]])
     named = weight.sum() - np.concatenate([[0.0], np.cumsum(weight)[:-1]])
-    balance = 2 * found / (named + total)  # the F1 of scaling from here on
+    # The F1 of scaling from here on; equal probabilities are scaled together, from the first of them.
+    balance = np.where(np.append(-np.inf, p[:-1]) < p, 2 * found / (named + total), 0.0)
     return {"stop": stop, "scale": max(float(p[int(np.argmax(balance))]), float(np.nextafter(stop, 1.0)))}
 
 
