@@ -51,11 +51,22 @@ def test_every_column_has_a_sentence_in_every_language(every_topic, language, si
         added = np.zeros((len(table), len(model.design.columns)))
         added[:, place] = sign  # each row is a batch of its own: nothing is taken off
         for row, lines in enumerate(zip(*reasons(model, table, added, language), strict=True)):
-            assert lines[0] is not None, name
+            assert (lines[0] is not None) == _can_be_said(name, table.iloc[row], sign), (name, row)
             for line in filter(None, lines):
                 assert not re.search(r"\bnan\b|\binf\b|None|[{}]|(^|\s)\.|\s$", line), (name, line)
                 assert line[:1] == line[:1].upper() or row == 0
                 assert bool(re.search("[\u4e00-\u9fff]", line)) == (language == "zh"), line
+
+
+def _can_be_said(column, sku, sign):
+    """A reason about a rate is given only where the SKU's own figures show it; all others always."""
+    rate, _, view = column.partition(".")
+    if view in ("", "trend", "sibling_lead"):
+        return True
+    num, den = sku[f"{rate}.num"], sku[f"{rate}.den"]
+    if not den > 0:
+        return True
+    return rate.startswith("refunds") or (num / den > 0.5) == (sign > 0)
 
 
 def test_both_languages_have_the_same_words():
