@@ -150,7 +150,7 @@ def test_what_only_looks_like_parquet_is_refused(rank):
         ("sku_id,price\nA,inf\nB,-3\nC,1\n", 1, "price_negative 1, price_unreadable 1"),
         ("sku_id,title\nA," + "x" * 10_000_000 + "\nB,t\n", 1, "title_too_long 1"),
         ("sku_id,launched_at\nA,1970-01-01\nB,soon\nC,2025-02-25\n", 1, "launched_at_unreadable 1"),
-        ("sku_id,launched_at\nA,2199-01-01\n", 1, "none of the 1 SKUs has a signal"),
+        ("sku_id,launched_at\nA,2199-01-01\n", 1, "1 of 1 SKUs have no signal"),
     ],
     ids=lambda text: str(text)[:30],
 )

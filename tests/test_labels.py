@@ -72,11 +72,12 @@ def slow_labels(signals, skus, settings, as_of, outcomes=None):
         if closes > as_of:
             continue
         inside = [r for r in mine if opens <= r["period_start"] < closes]
-        value, known_at = None, closes
+        value, known_at = None, max([closes, *(r["known_at"] for r in inside)])
         if outcomes is not None:
+            known_at = closes
             of_sku = outcomes[outcomes["sku_id"] == sku["sku_id"]]
             if len(of_sku) and of_sku["known_at"].iloc[0] <= as_of:
-                value, known_at = of_sku["value"].iloc[0], of_sku["known_at"].iloc[0]
+                value, known_at = of_sku["value"].iloc[0], max(closes, of_sku["known_at"].iloc[0])
         elif denominator:
             num, den = total(inside, numerator), total(inside, denominator)
             value = num / den if num is not None and den else None

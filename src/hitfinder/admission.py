@@ -99,6 +99,8 @@ def admit_incoming(
     came = _match_names(table, list(physical))
     _require_columns(table, came, list(physical))
     others = [name for name in physical if name not in came.values()]
+    if taken := [name for name in others if name.lower().startswith("__")]:
+        raise DataError(f"{table.name}: names that begin with __ are reserved, got {_some(taken)}; rename them")
     kept_others = others if table.keeps_other_columns else []
     _judge(con, table, came, _casts(table, came, physical, period), kept_others, now)
     _refuse_wrong_types(con, table, came)
@@ -131,6 +133,33 @@ def admit_signals_and_skus(
         if admission.rejects and warn:
             warnings.warn(str(admission), RejectedRowsWarning, stacklevel=4)
     return done
+
+
+def say_where_ids_differ(con: Any, *, allowed: float) -> None:
+    """Warn where SKUs have no signal while signals name SKUs that are not there: ids may be spelt in two ways.
+
+    Parameters
+    ----------
+    con
+        With both tables admitted.
+    allowed
+        The share of SKUs without a signal up to which nothing is said: a new batch has few signals yet, and a list of
+        one batch knows only some of the SKUs that the signals name.
+    """
+    n_skus, n_silent, a_sku = con.execute(
+        "select (select count(*) from skus), count(*), min(sku_id) from skus "
+        "where sku_id not in (select sku_id from signals)"
+    ).fetchone()
+    n_strange, a_stranger = con.execute(
+        "select count(distinct sku_id), min(sku_id) from signals where sku_id not in (select sku_id from skus)"
+    ).fetchone()
+    if n_strange and n_silent > allowed * n_skus:
+        warnings.warn(
+            f"{n_silent} of {n_skus} SKUs have no signal (such as {a_sku!r}), and signals name {n_strange} SKUs that "
+            f"are not among them (such as {a_stranger!r}); check that both spell the ids alike",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def rejected_rows(con: Any) -> pd.DataFrame:
@@ -184,7 +213,7 @@ def _judge(
         f"""
         create or replace temp table judged as
         with typed as (
-            select {typed}, {kept} incoming as __row from incoming
+            select {typed}, {kept} __source as __row from incoming as __source
         ),
         ruled as (
             select *, case {unread} {broken} end as __rule from typed

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hitfinder.admission import RejectedRowsWarning, admit
+from hitfinder.admission import RejectedRowsWarning, admit, say_where_ids_differ
 from hitfinder.errors import DataError
 from hitfinder.features import count_pairs, features, look_at, set_scope
 from hitfinder.models.hit_model import HitModel
@@ -65,7 +65,7 @@ def rank(
             "hit_probability_low": low,
             "hit_probability_high": high,
             "expected_value": model.expected_value(margin),
-            "action": action(model, probability),
+            "action": np.where(table["age_days"] > 0, action(model, probability), "test"),
             "reason_1": said[0],
             "reason_2": said[1],
             "reason_3": said[2],
@@ -127,7 +127,7 @@ def score(model: HitModel, signals: TableLike, skus: TableLike, as_of: Any) -> t
             admission = admit(con, schema, source, period=model.settings.signals.period)
             if admission.rejects:
                 warnings.warn(str(admission), RejectedRowsWarning, stacklevel=3)
-        _say_where_none_match(con)
+        say_where_ids_differ(con, allowed=0.5)
         set_scope(con, model.settings, moment_of_knowledge(con, as_of))
         look_at(con)
         count_pairs(con, list(model.rates["rate"]))
@@ -142,19 +142,3 @@ def score(model: HitModel, signals: TableLike, skus: TableLike, as_of: Any) -> t
     if model.estimator.kind != "rule":
         added = model.estimator.contributions(X)
     return table, model.estimator.margin(X), added
-
-
-def _say_where_none_match(con: Any) -> None:
-    """Warn where there are signals and SKUs, but no SKU has a signal: ids may be spelt in two ways."""
-    n_signals, n_skus, n_known = con.execute(
-        "select (select count(*) from signals), (select count(*) from skus), "
-        "(select count(*) from skus where sku_id in (select sku_id from signals))"
-    ).fetchone()
-    if n_signals and n_skus and not n_known:
-        one, other = (con.execute(f"select min(sku_id) from {name}").fetchone()[0] for name in ("signals", "skus"))
-        warnings.warn(
-            f"none of the {n_skus} SKUs has a signal: signals name SKUs such as {one!r}, skus such as {other!r}; "
-            "check that both spell the ids alike",
-            UserWarning,
-            stacklevel=4,
-        )

@@ -171,7 +171,7 @@ def reasons(model: HitModel, table: pd.DataFrame, added: Any, language: str) -> 
 
 def _topic(column: str) -> str:
     """Group columns that say the same thing: all views of all rates of one count are one topic."""
-    if "." not in column:
+    if "." not in column or column.startswith("sku."):
         return column
     rate, view = column.split(".")
     if view in ("trend", "sibling_lead"):
@@ -201,7 +201,7 @@ def _sentence(topic: str, column: str, sku: pd.Series, up: bool, language: str) 
         return _capital(words[f"quiet_{side}"].format(days=_number(sku["quiet_days"])))
     if topic == "content":
         return _capital(words[f"content_{side}"])
-    return _capital(words[f"other_{side}"].format(name=topic))
+    return _capital(words[f"other_{side}"].format(name=topic.removeprefix("sku.")))
 
 
 def _rate_sentence(rate: str, sku: pd.Series, up: bool, language: str) -> str | None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.isotonic import IsotonicRegression
 
-from hitfinder.admission import Admission, RejectedRowsWarning, admit
+from hitfinder.admission import Admission, RejectedRowsWarning, admit, say_where_ids_differ
 from hitfinder.cohorts import Fold, block_folds, forward_folds
 from hitfinder.curves import curves_of
 from hitfinder.errors import DataError, NotEnoughHistoryError
@@ -125,6 +125,7 @@ def fit(
         for admission in admissions:
             if admission.rejects:
                 warnings.warn(str(admission), RejectedRowsWarning, stacklevel=2)
+        say_where_ids_differ(con, allowed=0.02)
         moment = moment_of_knowledge(con, as_of)
         history, named = _know(con, settings, moment, outcomes_given=outcomes is not None)
         return _learn(history, named, moment, admissions)
@@ -139,7 +140,9 @@ def moment_of_knowledge(con: Any, as_of: Any) -> pd.Timestamp:
         if not isinstance(moment, pd.Timestamp):
             raise DataError(f"as_of: expected a moment such as 2025-01-06 or 2025-01-06T10:00, got {as_of!r}")
         return moment.tz_convert("UTC").tz_localize(None) if moment.tz is not None else moment
-    newest = con.execute("select max(known_at) from signals").fetchone()[0]
+    # A clock that runs ahead must not carry the list into the future, where every outcome window has closed.
+    ahead = "now()::timestamp + interval 1 day"
+    newest = con.execute(f"select max(known_at) from signals where known_at <= {ahead}").fetchone()[0]
     if newest is None:
         raise NotEnoughHistoryError("signals: expected rows, got none; give signals or the moment as_of")
     return pd.Timestamp(newest)
@@ -174,9 +177,10 @@ def _know(
 def _learn(history: History, named: dict[str, int], moment: pd.Timestamp, admissions: list[Admission]) -> HitModel:
     settings = history.settings
     folds, how = _evaluation_folds(history)
-    # A list holds SKUs that one and the same model scored: two folds' margins are not on one scale.
+    # A list holds SKUs of one batch, where hits are defined, scored by one model: margins of two folds are not on one
+    # scale, and lists that share SKUs of several batches could not be resampled as if they were independent.
     judged = pd.concat([_judge(history, fold).assign(fold=n) for n, fold in enumerate(folds)], ignore_index=True)
-    judged["list"] = judged.groupby(["fold", "as_of"]).ngroup()
+    judged["list"] = judged.groupby(["fold", "as_of", "batch_id"]).ngroup()
     report = _compare(judged, settings.label.test_window, settings.seed)
     winner, rule = report["ranked_by"], report.get("best_rule")
     shown = [name for name in dict.fromkeys([winner, report.get("best_kind"), rule]) if name]
@@ -349,7 +353,8 @@ def _prepare(history: History, skus: set[str]) -> tuple[HitModel, pd.DataFrame, 
         content, own = fit_content(rows, known["standing"].to_numpy(), block_folds(known, settings.model.folds))
     span = (known["launched_at"].max() - known["launched_at"].min()) / pd.Timedelta(days=1)
     on_impressions = any(name.endswith("_per_impression") for name in history.rate_names)
-    design = choose_design(history.rate_names, history.numbers, on_impressions=on_impressions, history_days=float(span))
+    numbers = [f"sku.{name}" for name in history.numbers]  # so that none is taken for a count of ours
+    design = choose_design(history.rate_names, numbers, on_impressions=on_impressions, history_days=float(span))
     model = HitModel(
         settings=settings,
         rates=rates,

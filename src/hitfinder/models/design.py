@@ -115,11 +115,16 @@ def split_attributes(skus: pd.DataFrame, declared: tuple[str, ...]) -> tuple[lis
         values = skus[name].dropna()
         if values.empty:
             continue
+        if pd.api.types.is_object_dtype(values) and values.map(lambda v: not np.isscalar(v)).any():
+            continue  # lists and structs are neither
         if pd.api.types.is_bool_dtype(values):
             categories.append(name)
-        elif pd.api.types.is_numeric_dtype(values):
+        # A CSV holds numbers as text: what all reads as numbers is a number, whichever file it came in.
+        elif pd.api.types.is_datetime64_any_dtype(values):
+            continue  # a date is neither, and what it means is not known
+        elif pd.api.types.is_numeric_dtype(values) or pd.to_numeric(values, errors="coerce").notna().all():
             numbers.append(name)
-        elif not pd.api.types.is_datetime64_any_dtype(values):
+        else:
             levels = values.astype(str).nunique()
             if levels <= MAX_LEVELS and levels < max(len(values), 2):
                 categories.append(name)

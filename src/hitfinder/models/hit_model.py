@@ -102,7 +102,7 @@ class HitModel:
             columns["content"] = pd.Series(scores, index=beside.index).reindex(table["sku_id"]).to_numpy()
         for name in self.numbers:
             values = pd.to_numeric(beside[name], errors="coerce").reindex(table["sku_id"])
-            columns[name] = values.to_numpy(dtype=float)
+            columns[f"sku.{name}"] = values.replace([np.inf, -np.inf], np.nan).to_numpy(dtype=float)
         return table.drop(columns=[c for c in columns if c in table]).assign(**columns)
 
     def expected_value(self, margin: Array) -> Array:

@@ -25,7 +25,8 @@ counted as (
     select
         closed.sku_id,
         sum({numerator}) as num,
-        sum({denominator}) as den
+        sum({denominator}) as den,
+        max(epoch(current_reports.known_at)) as last_known
     from closed
     inner join current_reports on closed.sku_id = current_reports.sku_id
     where
@@ -44,7 +45,14 @@ computed as (
             when counted.sku_id is null then 0
             else cast(counted.num as double)
         end as value,
-        case when scope.outcomes_given then epoch(given_outcomes.known_at) else closed.closes end as known_second
+        -- A label is known once its window has closed and the last report that it counts has come.
+        greatest(
+            closed.closes,
+            coalesce(
+                case when scope.outcomes_given then epoch(given_outcomes.known_at) else counted.last_known end,
+                closed.closes
+            )
+        ) as known_second
     from closed
     cross join scope
     left join counted on closed.sku_id = counted.sku_id
@@ -81,7 +89,7 @@ judged as (
         (place_from_below + group_skus - place) / (2.0 * group_skus) as standing,
         case
             when scope.min_value is not null then value >= scope.min_value
-            else place <= ceil(scope.top_share * group_skus) and value > lowest
+            else place <= ceil(scope.top_share * group_skus - 1e-9) and value > lowest
         end as hit,
         case
             when group_skus < scope.min_group then 'too_small'
