@@ -22,7 +22,7 @@ LAYERS = (
     ("errors",),
     ("settings", "tables"),
     ("warehouse", "admission"),
-    ("ingest", "features", "pooling", "labels", "cohorts", "metrics", "curves"),
+    ("ingest", "features", "pooling", "labels", "cohorts", "metrics", "curves", "comparison"),
     ("models",),
     ("training", "ranking", "reasons", "registry"),
     ("report", "simulate"),

@@ -22,13 +22,13 @@ from hypothesis import strategies as st
 from small_market import as_rows, fitted, newest_batch
 
 import hitfinder as hf
+from hitfinder.comparison import LEARNED
 from hitfinder.errors import DataError, ModelError, NotEnoughHistoryError
 from hitfinder.registry import load_model, rank_rows, register, split_rows, tracking_uri
 from hitfinder.registry import recording as recording_module
 from hitfinder.registry.facts import admit_data, code_facts, data_facts, metric_values, requirements, slug
 from hitfinder.registry.pictures import draw
 from hitfinder.registry.tracking import open_client
-from hitfinder.training import LEARNED
 from hitfinder.warehouse import open_warehouse
 
 

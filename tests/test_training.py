@@ -16,10 +16,10 @@ from sklearn.metrics import average_precision_score
 import hitfinder as hf
 from hitfinder import training
 from hitfinder.admission import RejectedRowsWarning
+from hitfinder.comparison import LEARNED
 from hitfinder.errors import DataError, NotEnoughHistoryError
 from hitfinder.settings import parse_settings
 from hitfinder.simulate import simulate
-from hitfinder.training import LEARNED
 
 KEYS = ["sku_id", "period_start", "channel", "creative_id", "known_at"]
 WEEK = pd.Timedelta(days=7)

@@ -13,11 +13,11 @@ from sklearn.isotonic import IsotonicRegression
 
 from hitfinder.admission import Admission, RejectedRowsWarning, admit, say_where_ids_differ
 from hitfinder.cohorts import Fold, block_folds, forward_folds
+from hitfinder.comparison import LEARNED, MIN_BATCHES, compare
 from hitfinder.curves import curves_of
 from hitfinder.errors import DataError, NotEnoughHistoryError
 from hitfinder.features import features, look_back, set_scope
 from hitfinder.labels import label
-from hitfinder.metrics import bootstrap_difference, calibration_error, list_metrics, summarise
 from hitfinder.models.content import ContentModel, fit_content, vectorise
 from hitfinder.models.design import Design, choose_design, split_attributes
 from hitfinder.models.estimator import HitClassifier
@@ -33,19 +33,14 @@ __all__ = ["MIN_HITS", "MIN_SKUS", "fit"]
 
 Array = npt.NDArray[np.float64]
 
-LEARNED = ("prior", "boosted", "ranker")
 MIN_SKUS = 40
 MIN_HITS = 4
 # With many SKUs, fewer ages of each do: past this, rows cost time and teach nothing.
 MAX_ROWS = 20_000
-# Fewer batches than these can't tell luck from skill, nor a title's worth from its season's.
-MIN_BATCHES = 6
 # From this share of its test window on, a SKU is being decided on.
 LATE = 0.5
 # Blocks for the out-of-fold margins inside an evaluation fold: two are enough to calibrate by there.
 JUDGE_BLOCKS = 2
-# A model that was better in this share of bootstrap draws, though not on the whole, is on a par with a rule.
-ON_A_PAR = 0.2
 # Below these a fold learns too little to be a fair judge.
 MIN_FOLD_SKUS = 100
 MIN_FOLD_HITS = 8
@@ -181,7 +176,7 @@ def _learn(history: History, named: dict[str, int], moment: pd.Timestamp, admiss
     # scale, and lists that share SKUs of several batches could not be resampled as if they were independent.
     judged = pd.concat([_judge(history, fold).assign(fold=n) for n, fold in enumerate(folds)], ignore_index=True)
     judged["list"] = judged.groupby(["fold", "as_of", "batch_id"]).ngroup()
-    report = _compare(judged, settings.label.test_window, settings.seed)
+    report = compare(judged, settings.label.test_window, settings.seed)
     winner, rule = report["ranked_by"], report.get("best_rule")
     shown = [name for name in dict.fromkeys([winner, report.get("best_kind"), rule]) if name]
     probability = f"score:{winner}.probability"
@@ -236,76 +231,6 @@ def _judge(history: History, fold: Fold) -> pd.DataFrame:
     keys = test.table[["as_of", "sku_id", "batch_id", "age_share"]].reset_index(drop=True)
     judged = pd.concat([keys, out], axis=1).assign(hit=test.hit, value=test.value, weight=test.weight)
     return judged[seen]
-
-
-def _compare(judged: pd.DataFrame, test_window: pd.Timedelta, seed: int) -> dict[str, Any]:
-    """Hold every score against every other, list by list.
-
-    The best of nine rules always looks a little better than it is. So a rule takes over where it is better, unless the
-    bootstrap gives the model a fair chance all the same; the report says which of the three it was.
-    """
-    names = [
-        c.removeprefix("score:") for c in map(str, judged) if c.startswith("score:") and not c.endswith(".probability")
-    ]
-    per_list = {
-        name: list_metrics(judged["list"], judged["hit"], judged["value"], judged[f"score:{name}"])
-        for name in names
-        if judged[f"score:{name}"].notna().all()
-    }
-    metrics = {name: summarise(table) for name, table in per_list.items()}
-    for name in per_list:
-        probability = judged[f"score:{name}.probability"]
-        metrics[name]["calibration_error"] = calibration_error(probability, judged["hit"], judged["weight"])
-    ranked = {name: m["average_precision"] for name, m in metrics.items() if m.get("lists")}
-    rules = {name: score for name, score in ranked.items() if name not in LEARNED}
-    kinds = {name: score for name, score in ranked.items() if name in LEARNED}
-    if not kinds:  # lists too short to judge by: the plainest learned model
-        return {"ranked_by": "prior", "metrics": metrics, "note": "too few lists to compare by"}
-    units = _units(judged, test_window)
-    best_kind = _simplest_good(per_list, units, seed)
-    best_rule = max(sorted(rules), key=lambda name: rules[name]) if rules else None
-    report: dict[str, Any] = {"metrics": metrics, "best_kind": best_kind, "best_rule": best_rule}
-    if best_rule is None:
-        return {**report, "ranked_by": best_kind, "note": "no simple rule could be scored"}
-    lead = bootstrap_difference(
-        per_list[best_kind]["average_precision"], per_list[best_rule]["average_precision"], units, seed=seed
-    )
-    report["lead_over_best_rule"] = {"mean": lead.mean, "low": lead.low, "high": lead.high, "chance": lead.positive}
-    said = f"by {lead.mean:+.3f} average precision ({lead.low:+.3f} to {lead.high:+.3f})"
-    if lead.mean > 0:
-        note = f"the model ({best_kind}) beats the best rule ({best_rule}) {said}; it ranks"
-        return {**report, "ranked_by": best_kind, "note": note}
-    if lead.positive >= ON_A_PAR:
-        note = f"the model ({best_kind}) does not beat the best rule ({best_rule}), {said}, nor that rule it; it ranks"
-        return {**report, "ranked_by": best_kind, "note": note}
-    note = f"the model ({best_kind}) does not beat the best rule ({best_rule}), {said}; that rule ranks"
-    return {**report, "ranked_by": best_rule, "note": note}
-
-
-def _units(judged: pd.DataFrame, test_window: pd.Timedelta) -> pd.Series:
-    """Return what is resampled for each list: its batch or, where batches are few, its stretch of time."""
-    batch = judged.groupby("list")["batch_id"].max()
-    if batch.nunique() >= MIN_BATCHES:
-        return batch
-    moments = judged.groupby("list")["as_of"].first()
-    stretches: pd.Series = (moments - moments.min()) // test_window
-    return stretches
-
-
-def _simplest_good(per_list: dict[str, pd.DataFrame], units: pd.Series, seed: int) -> str:
-    """Return the last of `prior`, `boosted`, `ranker` that beats the one chosen so far beyond its bootstrap error.
-
-    With few batches the most flexible model often looks best by luck, and the next season shows it; with fewer than
-    MIN_BATCHES there is no telling.
-    """
-    chosen = LEARNED[0]
-    if units.nunique() < MIN_BATCHES or pd.api.types.is_numeric_dtype(units):
-        return chosen
-    for kind in LEARNED[1:]:
-        a, b = per_list[kind]["average_precision"], per_list[chosen]["average_precision"]
-        if bootstrap_difference(a, b, units, seed=seed).low > 0:
-            chosen = kind
-    return chosen
 
 
 def _fit_on(history: History, skus: set[str], winner: str, report: dict[str, Any]) -> HitModel:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from hitfinder.admission import admit_signals_and_skus
+from hitfinder.comparison import LEARNED
 from hitfinder.errors import ModelError
 from hitfinder.models.hit_model import HitModel
-from hitfinder.training import LEARNED
 from hitfinder.warehouse import quoted
 
 __all__ = ["admit_data", "code_facts", "data_facts", "flat", "metric_values", "requirements", "slug"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from hitfinder.comparison import LEARNED
 from hitfinder.models.hit_model import HitModel
-from hitfinder.training import LEARNED
 
 __all__ = ["summary_of"]
 

@@ -1,0 +1,87 @@
+"""Comparison: learned models and simple rules held against each other, list by list, and which of them ranks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from hitfinder.metrics import bootstrap_difference, calibration_error, list_metrics, summarise
+
+__all__ = ["LEARNED", "MIN_BATCHES", "compare", "simplest_good", "units_of"]
+
+LEARNED = ("prior", "boosted", "ranker")
+# Fewer batches than these can't tell luck from skill, nor a title's worth from its season's.
+MIN_BATCHES = 6
+# A model that was better in this share of bootstrap draws, though not on the whole, is on a par with a rule.
+ON_A_PAR = 0.2
+
+
+def compare(judged: pd.DataFrame, test_window: pd.Timedelta, seed: int) -> dict[str, Any]:
+    """Hold every score against every other, list by list.
+
+    The best of many rules always looks a little better than it is. So a rule takes over where it is better, unless the
+    bootstrap gives the model a fair chance all the same; the report says which of the three it was.
+    """
+    names = [
+        c.removeprefix("score:") for c in map(str, judged) if c.startswith("score:") and not c.endswith(".probability")
+    ]
+    per_list = {
+        name: list_metrics(judged["list"], judged["hit"], judged["value"], judged[f"score:{name}"])
+        for name in names
+        if judged[f"score:{name}"].notna().all()
+    }
+    metrics = {name: summarise(table) for name, table in per_list.items()}
+    for name in per_list:
+        probability = judged[f"score:{name}.probability"]
+        metrics[name]["calibration_error"] = calibration_error(probability, judged["hit"], judged["weight"])
+    ranked = {name: m["average_precision"] for name, m in metrics.items() if m.get("lists")}
+    rules = {name: score for name, score in ranked.items() if name not in LEARNED}
+    kinds = {name: score for name, score in ranked.items() if name in LEARNED}
+    if not kinds:  # lists too short to judge by: the plainest learned model
+        return {"ranked_by": "prior", "metrics": metrics, "note": "too few lists to compare by"}
+    units = units_of(judged, test_window)
+    best_kind = simplest_good(per_list, units, seed)
+    best_rule = max(sorted(rules), key=lambda name: rules[name]) if rules else None
+    report: dict[str, Any] = {"metrics": metrics, "best_kind": best_kind, "best_rule": best_rule}
+    if best_rule is None:
+        return {**report, "ranked_by": best_kind, "note": "no simple rule could be scored"}
+    lead = bootstrap_difference(
+        per_list[best_kind]["average_precision"], per_list[best_rule]["average_precision"], units, seed=seed
+    )
+    report["lead_over_best_rule"] = {"mean": lead.mean, "low": lead.low, "high": lead.high, "chance": lead.positive}
+    said = f"by {lead.mean:+.3f} average precision ({lead.low:+.3f} to {lead.high:+.3f})"
+    if lead.mean > 0:
+        note = f"the model ({best_kind}) beats the best rule ({best_rule}) {said}; it ranks"
+        return {**report, "ranked_by": best_kind, "note": note}
+    if lead.positive >= ON_A_PAR:
+        note = f"the model ({best_kind}) does not beat the best rule ({best_rule}), {said}, nor that rule it; it ranks"
+        return {**report, "ranked_by": best_kind, "note": note}
+    note = f"the model ({best_kind}) does not beat the best rule ({best_rule}), {said}; that rule ranks"
+    return {**report, "ranked_by": best_rule, "note": note}
+
+
+def units_of(judged: pd.DataFrame, test_window: pd.Timedelta) -> pd.Series:
+    """Return what is resampled for each list: its batch or, where batches are few, its stretch of time."""
+    batch = judged.groupby("list")["batch_id"].max()
+    if batch.nunique() >= MIN_BATCHES:
+        return batch
+    moments = judged.groupby("list")["as_of"].first()
+    stretches: pd.Series = (moments - moments.min()) // test_window
+    return stretches
+
+
+def simplest_good(per_list: dict[str, pd.DataFrame], units: pd.Series, seed: int) -> str:
+    """Return the last of `prior`, `boosted`, `ranker` that beats the one chosen so far beyond its bootstrap error.
+
+    With few batches the most flexible model often looks best by luck, and the next season shows it; with fewer than
+    MIN_BATCHES there is no telling.
+    """
+    chosen = LEARNED[0]
+    if units.nunique() < MIN_BATCHES or pd.api.types.is_numeric_dtype(units):
+        return chosen
+    for kind in LEARNED[1:]:
+        a, b = per_list[kind]["average_precision"], per_list[chosen]["average_precision"]
+        if bootstrap_difference(a, b, units, seed=seed).low > 0:
+            chosen = kind
+    return chosen
