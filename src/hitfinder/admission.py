@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from hitfinder.errors import DataError
-from hitfinder.tables import SIGNALS, SKUS, Column, Table
+from hitfinder.tables import OUTCOMES, SIGNALS, SKUS, Column, Table
 from hitfinder.warehouse import TableLike, quoted, scan
 
 __all__ = [
@@ -125,13 +125,22 @@ def admit_incoming(
 
 
 def admit_signals_and_skus(
-    con: Any, signals: TableLike, skus: TableLike, *, period: pd.Timedelta, warn: bool = True
+    con: Any,
+    signals: TableLike,
+    skus: TableLike,
+    *,
+    period: pd.Timedelta,
+    outcomes: TableLike | None = None,
+    warn: bool = True,
+    stacklevel: int = 3,
 ) -> list[Admission]:
-    """Admit both tables; with `warn`, say with a RejectedRowsWarning what was set aside."""
-    done = [admit(con, SIGNALS, signals, period=period), admit(con, SKUS, skus, period=period)]
+    """Admit the tables; with `warn`, say with a RejectedRowsWarning what was set aside."""
+    done = [admit(con, SIGNALS, signals, period=period), admit(con, SKUS, skus)]
+    if outcomes is not None:
+        done.append(admit(con, OUTCOMES, outcomes))
     for admission in done:
         if admission.rejects and warn:
-            warnings.warn(str(admission), RejectedRowsWarning, stacklevel=4)
+            warnings.warn(str(admission), RejectedRowsWarning, stacklevel=stacklevel)
     return done
 
 

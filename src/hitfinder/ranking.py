@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from hitfinder.admission import RejectedRowsWarning, admit, say_where_ids_differ
+from hitfinder.admission import admit, admit_signals_and_skus, say_where_ids_differ
 from hitfinder.errors import DataError
 from hitfinder.features import count_pairs, features, look_at, set_scope
 from hitfinder.models.hit_model import HitModel
 from hitfinder.reasons import reasons
-from hitfinder.tables import SIGNALS, SKUS
+from hitfinder.tables import SKUS
 from hitfinder.training import moment_of_knowledge
 from hitfinder.warehouse import TableLike, open_warehouse
 
@@ -123,10 +122,7 @@ def score(model: HitModel, signals: TableLike, skus: TableLike, as_of: Any) -> t
     """Return the features of every SKU at the moment, their margins, and each column's contribution."""
     con = open_warehouse(threads=model.settings.model.threads)
     try:
-        for schema, source in ((SIGNALS, signals), (SKUS, skus)):
-            admission = admit(con, schema, source, period=model.settings.signals.period)
-            if admission.rejects:
-                warnings.warn(str(admission), RejectedRowsWarning, stacklevel=3)
+        admit_signals_and_skus(con, signals, skus, period=model.settings.signals.period, stacklevel=4)
         say_where_ids_differ(con, allowed=0.5)
         set_scope(con, model.settings, moment_of_knowledge(con, as_of))
         look_at(con)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.isotonic import IsotonicRegression
 
-from hitfinder.admission import Admission, RejectedRowsWarning, admit, say_where_ids_differ
+from hitfinder.admission import Admission, admit_signals_and_skus, say_where_ids_differ
 from hitfinder.cohorts import Fold, block_folds, forward_folds
 from hitfinder.comparison import LEARNED, MIN_BATCHES, compare
 from hitfinder.curves import curves_of
@@ -26,7 +26,7 @@ from hitfinder.models.prior import LinearPrior
 from hitfinder.models.rules import LOGISTIC, counted_names, fit_logistic_rule, plain_counts, rule_scores
 from hitfinder.pooling import choose_rates, fit_rates, load_pairs
 from hitfinder.settings import Settings
-from hitfinder.tables import OUTCOMES, SIGNALS, SKUS
+from hitfinder.tables import SKUS
 from hitfinder.warehouse import TableLike, open_warehouse
 
 __all__ = ["MIN_HITS", "MIN_SKUS", "fit"]
@@ -112,14 +112,7 @@ def fit(
         warnings.warn("decisions are not used by this version of fit; stopped SKUs are not weighted", stacklevel=2)
     con = open_warehouse(threads=settings.model.threads)
     try:
-        admissions = [
-            admit(con, SIGNALS, signals, period=settings.signals.period),
-            admit(con, SKUS, skus),
-            *([admit(con, OUTCOMES, outcomes)] if outcomes is not None else []),
-        ]
-        for admission in admissions:
-            if admission.rejects:
-                warnings.warn(str(admission), RejectedRowsWarning, stacklevel=2)
+        admissions = admit_signals_and_skus(con, signals, skus, period=settings.signals.period, outcomes=outcomes)
         say_where_ids_differ(con, allowed=0.02)
         moment = moment_of_knowledge(con, as_of)
         history, named = _know(con, settings, moment, outcomes_given=outcomes is not None)
