@@ -175,7 +175,8 @@ class Oracle:
             batch_rate = pull(pool(batch), pooling["batch_strength"], pooling["mean"])
             category_rate = pull(pool(category), pooling["category_strength"], batch_rate)
             style_rate = pull(pool(siblings), pooling["style_strength"], category_rate)
-            own = pooling["sku_strength"]
+            known = pool(siblings)[1] + pooling["style_strength"]
+            own = pooling["sku_strength"] * known / (pooling["sku_strength"] + known)
             sku_rate = pull((num, den), own, style_rate)
             late = pull((num_late, den_late), own, style_rate)
             early = pull((num - num_late, max(den - den_late, 0)), own, style_rate)
@@ -187,6 +188,7 @@ class Oracle:
                 "category_rate": category_rate,
                 "sku_rate": sku_rate,
                 "own_weight": den / (den + own),
+                "spread": math.sqrt(pooling["sku_strength"] / (den + own)),
                 "level": math.log(sku_rate / pooling["mean"]),
                 "lead": math.log(sku_rate / batch_rate),
                 "sibling_lead": math.log(style_rate / category_rate),

@@ -22,10 +22,11 @@ LAYERS = (
     ("errors",),
     ("settings", "tables"),
     ("warehouse", "admission"),
-    ("ingest", "features", "pooling", "labels", "cohorts", "metrics", "curves", "comparison"),
+    ("ingest", "features", "pooling", "labels", "cohorts", "metrics", "curves", "comparison",
+     "allocation", "trial", "policies", "promise"),
     ("models",),
-    ("training", "ranking", "reasons", "registry"),
-    ("report", "simulate"),
+    ("training", "ranking", "reasons", "registry", "trial_table", "testplan", "history", "thresholds", "replay"),
+    ("report", "simulate", "livetest"),
     ("cli", "__main__", "__init__"),
 )
 LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names}

@@ -211,6 +211,52 @@ def test_a_row_of_weight_2_counts_like_two_rows_to_the_prior():
     np.testing.assert_allclose(weighted.coefficients, repeated.coefficients, rtol=1e-9)
 
 
+def listed(n_lists: int, size: int, *, across: float):
+    """One feature that helps within its list; `across` is what a list's mean of it does to the whole list."""
+    rng = np.random.default_rng(11)
+    lists = np.repeat(np.arange(n_lists), size)
+    season = 2 * rng.normal(size=n_lists)[lists]
+    own = rng.normal(size=n_lists * size)
+    standing = norm.cdf(0.5 * own + across * season + 0.5 * rng.normal(size=n_lists * size))
+    return np.column_stack([season + own, own]), standing, lists
+
+
+def test_what_moves_a_whole_list_does_not_teach_the_prior_who_stands_above_whom():
+    X, standing, lists = listed(40, 20, across=-0.5)
+    X, weight = X[:, :1], np.ones(800)
+    within, _ = fit_prior(X, standing, weight, lists % 4, [0], lists)
+    across, _ = fit_prior(X, standing, weight, lists % 4, [0])
+    assert across.coefficients[0] <= 0
+    assert 0.25 < within.coefficients[0] / within.scale[0] < 0.6
+
+
+def test_whole_lists_rise_and_fall_with_their_outcomes_and_keep_their_order():
+    """The first feature is the second and a season: within lists they tell the same, between lists only one of them."""
+    X, standing, lists = listed(40, 20, across=0.0)
+    prior, _ = fit_prior(X, standing, np.ones(800), lists % 4, [0], lists)
+    level, lead = prior.coefficients / prior.scale
+    assert level + lead == pytest.approx(0.5, abs=0.1)
+    assert lead > 0.4 * (level + lead)  # the start, and with it a fit within lists alone, puts next to all on the level
+
+
+def test_a_list_mean_tells_the_held_fold_nothing_of_its_own_outcomes(monkeypatch):
+    monkeypatch.setattr("hitfinder.models.prior.PENALTIES", (1.0,))
+    X, standing, lists = listed(40, 20, across=0.3)
+    folds = np.arange(800) % 4  # a list's rows lie in all folds
+    _, scores = fit_prior(X, standing, np.ones(800), folds, [0], lists)
+    turned = np.where(folds == 0, 1 - standing, standing)
+    _, others = fit_prior(X, turned, np.ones(800), folds, [0], lists)
+    np.testing.assert_array_equal(scores[folds == 0], others[folds == 0])
+    assert not np.allclose(scores[folds == 1], others[folds == 1])
+
+
+def test_skus_that_stand_alone_on_their_lists_are_learned_from_all_the_same():
+    X, standing, _ = listed(40, 20, across=0.0)
+    alone, _ = fit_prior(X[:, 1:], standing, np.ones(800), np.arange(800) % 4, [0], np.arange(800))
+    plain, _ = fit_prior(X[:, 1:], standing, np.ones(800), np.arange(800) % 4, [0])
+    np.testing.assert_allclose(alone.coefficients, plain.coefficients, rtol=0.02)
+
+
 def test_platt_never_turns_the_prior_around_and_knows_the_base_rate():
     y = np.asarray([0.0] * 90 + [1.0] * 10)
     slope, level = fit_platt(np.arange(100.0), y, np.ones(100))
@@ -509,7 +555,7 @@ def test_what_is_no_model_is_refused_in_one_line(saved, tmp_path):
     for text, said in (
         ("{", "can't be read"),
         ("[]", "can't be read"),
-        (json.dumps({**values, "format": 99}), "format 1, got 99"),
+        (json.dumps({**values, "format": 99}), "format 2, got 99"),
         (json.dumps({k: v for k, v in values.items() if k != "rates"}), "can't be read"),
         (json.dumps({**values, "boosters": 2}), "booster_0.txt is missing"),
     ):

@@ -53,12 +53,20 @@ def test_a_list_has_the_columns_of_the_contract_and_every_sku_once_best_first():
     assert found["reason_1"].notna().all()
 
 
-def test_an_action_follows_from_the_probability_and_the_thresholds():
-    found, limits = ranked(), fitted()[1].thresholds
+def test_an_action_follows_from_the_margin_and_the_thresholds():
+    found, model = ranked(), fitted()[1]
+    limits = model.thresholds
+    told = [model.estimator.calibration_.interval(np.array([limits[name]]))[0][0] for name in ("stop", "scale")]
     for row in found.itertuples():
-        expected = "scale" if row.hit_probability >= limits["scale"] else "test"
-        assert row.action == ("stop" if row.hit_probability <= limits["stop"] else expected)
+        if row.hit_probability < told[0] - 1e-12:
+            assert row.action == "stop"
+        elif told[0] + 1e-12 < row.hit_probability < told[1] - 1e-12:
+            assert row.action == "test"
+        elif row.hit_probability > told[1] + 1e-12:
+            assert row.action == "scale"
     assert found["action"].nunique() >= 2
+    order = ["scale", "test", "stop"]
+    assert found["action"].map(order.index).is_monotonic_increasing
 
 
 def test_skus_without_a_signal_or_a_launch_or_in_no_batch_come_back_too():

@@ -42,7 +42,7 @@ TEMPLATES = {"labels", *INGEST}
 # (https://spark.apache.org/docs/latest/api/sql/) before it is added.
 SPARK_FUNCTIONS = {
     "CAST", "CEIL", "COALESCE", "COUNT", "DATE_TRUNC", "EXTRACT", "FLOOR", "GREATEST", "LEAD", "LN", "LPAD", "MAX",
-    "MEDIAN", "MIN", "NULLIF", "RANK", "SUM", "TIMESTAMP_MICROS", "UNIX_TIMESTAMP",
+    "MEDIAN", "MIN", "NULLIF", "RANK", "SQRT", "SUM", "TIMESTAMP_MICROS", "UNIX_TIMESTAMP",
 }  # fmt: skip
 # Same name, another meaning or another form: weekdays from 1, patterns of Java instead of C, text instead of a moment.
 NOT_THE_SAME = (

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from scipy.special import expit
 from sklearn.metrics import average_precision_score
 
 import hitfinder as hf
@@ -20,6 +21,7 @@ from hitfinder.comparison import LEARNED
 from hitfinder.errors import DataError, NotEnoughHistoryError
 from hitfinder.settings import parse_settings
 from hitfinder.simulate import simulate
+from hitfinder.thresholds import learn_thresholds
 
 KEYS = ["sku_id", "period_start", "channel", "creative_id", "known_at"]
 WEEK = pd.Timedelta(days=7)
@@ -42,10 +44,10 @@ def spied(*args, **kwargs):
         return call
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("curves_of", "forward_folds", "_thresholds"):
+        for name in ("curves_of", "forward_folds", "learn_thresholds"):
             patch.setattr(training, name, listen(name, getattr(training, name)))
         model = hf.fit(*args, **kwargs)
-    return model, seen["curves_of"][0][0], seen["forward_folds"][1], seen["_thresholds"]
+    return model, seen["curves_of"][0][0], seen["forward_folds"][1], seen["learn_thresholds"]
 
 
 # ---------------------------------------- what changes nothing: a thin market
@@ -189,33 +191,65 @@ def test_a_sku_is_judged_by_models_that_knew_no_outcome_after_its_launch():
     assert not rows.duplicated(["sku_id", "as_of"]).any()
 
 
-def test_past_hits_below_stop_are_no_more_than_the_settings_allow():
-    _, (model, _, _, ((probability, train, allowed), found)) = judged()
-    assert found == model.thresholds
-    assert allowed == 0.1
-    late = train.table["age_share"].to_numpy() >= 0.5
-    hits = (train.hit * train.weight)[late]
-    lost = hits[probability[late] <= found["stop"]].sum() / hits.sum()
-    assert 0 < lost <= allowed
-    assert (probability[late] <= found["stop"]).mean() > 0.4  # and it is no empty promise
-    assert found["stop"] < found["scale"]
+def lowest_of_hits(train, margin, rows):
+    """Return the lowest margin that each hit showed in some rows, and its batch."""
+    skus = pd.DataFrame({"sku_id": train.table["sku_id"], "margin": margin, "hit": train.hit})[rows]
+    return skus[skus["hit"] > 0].groupby("sku_id")["margin"].min()
 
 
-@hypothesis_settings(max_examples=100, deadline=None)
-@given(st.integers(0, 2**31), st.integers(1, 200), st.integers(1, 30), st.floats(0.01, 0.9))
-def test_no_threshold_loses_more_hits_than_allowed_whatever_ties_there_are(seed, n, levels, allowed):
-    rng = np.random.default_rng(seed)
-    probability = rng.integers(0, levels, n) / levels
-    hit = (rng.random(n) < 0.2).astype(float)
-    hit[0] = 1.0
-    train = SimpleNamespace(
-        table=pd.DataFrame({"age_share": np.ones(n)}), copies=np.zeros(n, dtype=int), hit=hit, weight=np.ones(n)
-    )
-    found = training._thresholds(probability, train, allowed)
-    below = probability <= found["stop"]
-    # With none to stop, `stop` is 0: only those of probability 0 are below.
-    assert hit[below].sum() / hit.sum() <= allowed + 1e-9 or not probability[below].any()
-    assert found["stop"] < found["scale"]
+@pytest.mark.parametrize("name", ["stop", "plan_stop"])
+def test_batches_that_would_have_lost_too_many_hits_are_as_few_as_promised(name):
+    _, (model, _, _, ((train, margin, _, labels, policy), (thresholds, promises))) = judged()
+    assert (thresholds, promises) == (model.thresholds, model.promises)
+    assert (policy.max_hits_lost, policy.confidence) == (0.1, 0.9)
+    seen = train.table["impressions"].fillna(0).to_numpy() > 0
+    rows = (train.trial == 0) & seen if name == "plan_stop" else (train.trial < 0) & (train.table["age_days"] > 0)
+    lowest = lowest_of_hits(train, margin, rows)
+    batch = labels.set_index("sku_id")["within_group"].reindex(lowest.index)
+    lost = (lowest < thresholds[name]).groupby(batch).mean() > 0.1
+    promise = promises[name]
+    assert promise.holds
+    assert promise.n_batches == len(lost) >= 9
+    assert lost.sum() <= 0.1 * (len(lost) + 1)
+    # and it is no empty promise: losers are stopped
+    losers = rows & (train.hit == 0)
+    assert (margin[losers] < thresholds[name]).mean() > 0.1
+    assert thresholds[name] <= thresholds["scale"]
+
+
+def made_up(rng, batches, size=20):
+    """Return (train, margin, labels) of batches with two hits each, everything seen once, late."""
+    n = batches * size
+    sku = np.array([f"s{i:04d}" for i in range(n)])
+    hit = (np.arange(n) % size < 2).astype(float)
+    table = pd.DataFrame({"sku_id": sku, "age_days": 5.0, "impressions": 100.0})
+    train = SimpleNamespace(table=table, hit=hit, trial=np.full(n, -1), copies=np.zeros(n, dtype=int))
+    launched = pd.Timestamp("2025-01-06") + pd.to_timedelta(np.arange(n) // size * 7, unit="D")
+    labels = pd.DataFrame({"sku_id": sku, "within_group": np.arange(n) // size, "launched_at": launched})
+    return train, hit + rng.normal(size=n), labels
+
+
+@hypothesis_settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**31), st.integers(2, 8), st.floats(0.01, 0.9), st.booleans())
+def test_without_a_promise_no_more_past_hits_are_lost_than_allowed(seed, batches, allowed, ties):
+    train, margin, labels = made_up(np.random.default_rng(seed), batches)
+    margin = np.round(margin) if ties else margin
+    policy = parse_settings({"policy": {"max_hits_lost": allowed}}).policy
+    thresholds, promises = learn_thresholds(train, margin, expit(margin), labels, policy)
+    assert not promises["stop"].holds
+    hits = margin[train.hit > 0]
+    assert (hits < thresholds["stop"]).mean() <= allowed + 1e-9
+    assert thresholds["stop"] <= thresholds["scale"]
+
+
+def test_a_promise_that_the_market_broke_is_withdrawn():
+    train, margin, labels = made_up(np.random.default_rng(3), batches=40)
+    policy = parse_settings({}).policy
+    assert learn_thresholds(train, margin, expit(margin), labels, policy)[1]["stop"].holds
+    # From the twentieth batch on hits look worse and worse.
+    week = labels["within_group"].to_numpy()
+    sinking = margin - 0.5 * np.maximum(week - 20, 0) * train.hit
+    assert learn_thresholds(train, sinking, expit(sinking), labels, policy)[1]["stop"].withdrawn
 
 
 def test_what_a_margin_is_worth_never_falls_with_it():

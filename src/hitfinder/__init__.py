@@ -5,6 +5,7 @@ from hitfinder.models.hit_model import HitModel, open_model
 from hitfinder.ranking import rank
 from hitfinder.registry import load_model
 from hitfinder.settings import Settings, load_settings
+from hitfinder.testplan import plan
 from hitfinder.training import fit
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "load_model",
     "load_settings",
     "open_model",
+    "plan",
     "rank",
 ]

@@ -85,7 +85,7 @@ def admit(
 
 def prepare(con: Any) -> None:
     """Make the tables that a scan and an admission write to: `rejects` (if not there) and an empty `torn_lines`."""
-    con.execute("create table if not exists rejects (table_name varchar, rule varchar, content varchar)")
+    con.execute("create temp table if not exists rejects (table_name varchar, rule varchar, content varchar)")
     con.execute("create or replace temp table torn_lines (source varchar, line bigint, content varchar, why varchar)")
 
 

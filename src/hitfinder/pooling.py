@@ -93,6 +93,7 @@ def _fit_one(name: str, pairs: pd.DataFrame) -> list[object]:
         "style": ["as_of", "batch_id", "style_id"],
     }
     rate: Array = np.full(len(pairs), mean)
+    pool_den_above: Array | float = np.inf
     heavy = name.startswith(("units", "revenue", "refunds"))
     strengths = []
     for level in LEVELS:
@@ -102,11 +103,14 @@ def _fit_one(name: str, pairs: pd.DataFrame) -> list[object]:
             # The pools leave the SKU out here, so that a strength is never rewarded for knowing the SKU itself.
             grouped = pairs.groupby(pools[level])[["num", "den"]].transform("sum")
             pool_num, pool_den = grouped["num"].to_numpy() - num, grouped["den"].to_numpy() - den
-        best = _best_strength(pool_num, pool_den, rate, rest_num, rest_den, share * use, typical, heavy=heavy)
+        # A SKU is pulled towards its style only as hard as the style is known (see sql/shrunk.sql).
+        known = pool_den_above if level == "sku" else np.inf
+        best = _best_strength(pool_num, pool_den, rate, rest_num, rest_den, share * use, typical, known, heavy=heavy)
         strengths.append(best)
         if level in ("batch", "category"):
             pool_num, pool_den = pool_num + num, pool_den + den
         rate = (pool_num + best * rate) / (pool_den + best)
+        pool_den_above = pool_den + best
     return [name, mean, *strengths]
 
 
@@ -118,16 +122,21 @@ def _best_strength(
     rest_den: Array,
     weight: Array,
     typical: float,
+    parent_known: Array | float,
     *,
     heavy: bool,
 ) -> float:
-    """Return the strength whose estimate from `num`, `den` and `parent` best predicts the rest; the largest if none."""
+    """Return the strength whose estimate from `num`, `den` and `parent` best predicts the rest; the largest if none.
+
+    `parent_known` is what the parent rests on, in pseudo-exposures: no pull is stronger than that.
+    """
     known = den > 0
     if not (weight * known).sum():
         return float(GRID[-1] * typical)
     losses = []
     for strength in GRID * typical:
-        expected = (num + strength * parent) / (den + strength) * rest_den
+        pull = 1 / (1 / strength + 1 / parent_known)
+        expected = (num + pull * parent) / (den + pull) * rest_den
         # What comes later may be higher or lower for all alike; only who is above whom is asked for here.
         scale = (weight * rest_num).sum() / max((weight * expected).sum(), 1e-300)
         expected = np.maximum(expected * scale, 1e-12)

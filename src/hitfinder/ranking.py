@@ -10,10 +10,10 @@ import pandas as pd
 from hitfinder.admission import admit, admit_signals_and_skus, say_where_ids_differ
 from hitfinder.errors import DataError
 from hitfinder.features import count_pairs, features, look_at, set_scope
+from hitfinder.history import moment_of_knowledge
 from hitfinder.models.hit_model import HitModel
 from hitfinder.reasons import reasons
 from hitfinder.tables import SKUS
-from hitfinder.training import moment_of_knowledge
 from hitfinder.warehouse import TableLike, open_warehouse
 
 __all__ = ["RANKED_COLUMNS", "newest_batch", "only_batch", "rank", "score", "sku_columns"]
@@ -64,7 +64,7 @@ def rank(
             "hit_probability_low": low,
             "hit_probability_high": high,
             "expected_value": model.expected_value(margin),
-            "action": np.where(table["age_days"] > 0, action(model, probability), "test"),
+            "action": np.where(table["age_days"] > 0, action(model, margin), "test"),
             "reason_1": said[0],
             "reason_2": said[1],
             "reason_3": said[2],
@@ -112,10 +112,10 @@ def sku_columns(skus: TableLike) -> pd.DataFrame:
         con.close()
 
 
-def action(model: HitModel, probability: Any) -> Any:
-    """Return `scale`, `test` or `stop` for each probability."""
-    stop, scale = model.thresholds["stop"], model.thresholds["scale"]
-    return np.where(probability >= scale, "scale", np.where(probability <= stop, "stop", "test"))
+def action(model: HitModel, margin: Any, *, stop: str = "stop") -> Any:
+    """Return `scale`, `test` or `stop` for each margin; `stop` names the threshold: `plan_stop` in a running test."""
+    lower, upper = model.thresholds[stop], model.thresholds["scale"]
+    return np.where(margin >= upper, "scale", np.where(margin < lower, "stop", "test"))
 
 
 def score(model: HitModel, signals: TableLike, skus: TableLike, as_of: Any) -> tuple[pd.DataFrame, Any, Any]:

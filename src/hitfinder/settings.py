@@ -98,9 +98,15 @@ class ModelSettings(_Section):
 
 
 class PolicySettings(_Section):
-    """`max_hits_lost`: the share of hits that the `stop` threshold may lose on past batches, out of time."""
+    """What is promised about stopping and scaling.
 
-    max_hits_lost: Annotated[float, Field(gt=0, lt=1)] = 0.10
+    `max_hits_lost`: the share of a batch's hits that `stop` may lose. `confidence`: the share of batches in which it
+    loses no more than that. `max_false_scaled`: the share of the SKUs told to `scale` that may turn out to be no hits.
+    """
+
+    max_hits_lost: Annotated[float, Field(ge=0, lt=1)] = 0.10
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.90
+    max_false_scaled: Annotated[float, Field(gt=0, lt=1)] = 0.50
 
 
 class Settings(_Section):

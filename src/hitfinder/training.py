@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,64 +15,41 @@ from hitfinder.admission import Admission, admit_signals_and_skus, say_where_ids
 from hitfinder.cohorts import Fold, block_folds, forward_folds
 from hitfinder.comparison import LEARNED, MIN_BATCHES, compare
 from hitfinder.curves import curves_of
-from hitfinder.errors import DataError, NotEnoughHistoryError
-from hitfinder.features import features, look_back, set_scope
-from hitfinder.labels import label
-from hitfinder.models.content import ContentModel, fit_content, vectorise
-from hitfinder.models.design import Design, choose_design, split_attributes
+from hitfinder.history import (
+    MIN_HITS,
+    MIN_SKUS,
+    TRIAL_STATES,
+    Examples,
+    History,
+    belief_of,
+    examples_of,
+    in_states,
+    know,
+    moment_of_knowledge,
+    state_features,
+)
+from hitfinder.models.content import ContentModel, fit_content
+from hitfinder.models.design import Design, choose_design
 from hitfinder.models.estimator import HitClassifier
 from hitfinder.models.hit_model import HitModel
 from hitfinder.models.prior import LinearPrior
 from hitfinder.models.rules import LOGISTIC, counted_names, fit_logistic_rule, plain_counts, rule_scores
-from hitfinder.pooling import choose_rates, fit_rates, load_pairs
+from hitfinder.pooling import fit_rates
 from hitfinder.settings import Settings
-from hitfinder.tables import SKUS
+from hitfinder.thresholds import learn_thresholds
 from hitfinder.warehouse import TableLike, open_warehouse
 
 __all__ = ["MIN_HITS", "MIN_SKUS", "fit"]
 
 Array = npt.NDArray[np.float64]
 
-MIN_SKUS = 40
-MIN_HITS = 4
-# With many SKUs, fewer ages of each do: past this, rows cost time and teach nothing.
-MAX_ROWS = 20_000
-# From this share of its test window on, a SKU is being decided on.
-LATE = 0.5
 # Blocks for the out-of-fold margins inside an evaluation fold: two are enough to calibrate by there.
 JUDGE_BLOCKS = 2
+# States of tests played again that the folds learn from: neighbouring rounds hardly differ, and folds are many.
+JUDGE_STATES = (2, 5)
 # Below these a fold learns too little to be a fair judge.
 MIN_FOLD_SKUS = 100
 MIN_FOLD_HITS = 8
-
-
-@dataclass(frozen=True)
-class History:
-    """What is known at the call's moment: labels, counted pairs, the SKUs, and how to get features for some rates."""
-
-    con: Any
-    settings: Settings
-    labels: pd.DataFrame
-    rate_names: list[str]
-    pairs: pd.DataFrame
-    skus: pd.DataFrame
-    vectors: Any
-    categories: list[str]
-    numbers: list[str]
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Rows to learn from or to be judged on: one per SKU and moment."""
-
-    table: pd.DataFrame
-    hit: Array
-    value: Array
-    standing: Array
-    weight: Array
-    copies: npt.NDArray[np.int64]
-    folds: npt.NDArray[np.int64]
-    lists: npt.NDArray[np.int64]
 
 
 def fit(
@@ -115,51 +92,13 @@ def fit(
         admissions = admit_signals_and_skus(con, signals, skus, period=settings.signals.period, outcomes=outcomes)
         say_where_ids_differ(con, allowed=0.02)
         moment = moment_of_knowledge(con, as_of)
-        history, named = _know(con, settings, moment, outcomes_given=outcomes is not None)
-        return _learn(history, named, moment, admissions)
+        history, named = know(con, settings, moment, outcomes_given=outcomes is not None)
+        try:
+            return _learn(history, named, moment, admissions)
+        finally:
+            history.close()
     finally:
         con.close()
-
-
-def moment_of_knowledge(con: Any, as_of: Any) -> pd.Timestamp:
-    """Return `as_of` as naive UTC; by default the moment at which the newest admitted signal was known."""
-    if as_of is not None:
-        moment = pd.to_datetime(as_of, errors="coerce")
-        if not isinstance(moment, pd.Timestamp):
-            raise DataError(f"as_of: expected a moment such as 2025-01-06 or 2025-01-06T10:00, got {as_of!r}")
-        return moment.tz_convert("UTC").tz_localize(None) if moment.tz is not None else moment
-    # A clock that runs ahead must not carry the list into the future, where every outcome window has closed.
-    ahead = "now()::timestamp + interval 1 day"
-    newest = con.execute(f"select max(known_at) from signals where known_at <= {ahead}").fetchone()[0]
-    if newest is None:
-        raise NotEnoughHistoryError("signals: expected rows, got none; give signals or the moment as_of")
-    return pd.Timestamp(newest)
-
-
-def _know(
-    con: Any, settings: Settings, moment: pd.Timestamp, *, outcomes_given: bool
-) -> tuple[History, dict[str, int]]:
-    set_scope(con, settings, moment, max_rows=MAX_ROWS)
-    every = label(con, settings, outcomes_given=outcomes_given)
-    usable = every[every["problem"].isna()].reset_index(drop=True)
-    named = {str(k): int(v) for k, v in every.groupby("problem")["within_group"].nunique().items()}
-    n_hits = int(usable["hit"].sum())
-    if len(usable) < MIN_SKUS or n_hits < MIN_HITS:
-        left_out = f"; groups left out: {named}" if named else ""
-        raise NotEnoughHistoryError(
-            f"as of {moment}: {len(usable)} SKUs with a closed outcome window, {n_hits} of them hits; it takes at "
-            f"least {MIN_SKUS} and {MIN_HITS}{left_out}. Wait, give more history, or shorten label.outcome_window"
-        )
-    look_back(con)
-    rate_names = choose_rates(con)
-    if not rate_names:
-        raise NotEnoughHistoryError("signals: nothing was counted in any test window; give signals from the tests")
-    frame_of_skus = con.execute("select * from skus order by sku_id").df()
-    categories, numbers = split_attributes(frame_of_skus, SKUS.column_names)
-    vectors = vectorise(frame_of_skus, categories)
-    pairs = load_pairs(con)
-    history = History(con, settings, usable, rate_names, pairs, frame_of_skus, vectors, categories, numbers)
-    return history, named
 
 
 def _learn(history: History, named: dict[str, int], moment: pd.Timestamp, admissions: list[Admission]) -> HitModel:
@@ -203,8 +142,8 @@ def _evaluation_folds(history: History) -> tuple[list[Fold], str]:
 
 def _judge(history: History, fold: Fold) -> pd.DataFrame:
     """Score the fold's test rows by every learned kind and every rule, each having seen the training SKUs only."""
-    model, table, train = _prepare(history, set(fold.train))
-    test = _examples_of(history, table, set(fold.test))
+    model, table, train = _prepare(history, set(fold.train), states=JUDGE_STATES)
+    test = examples_of(history, table[table["copy"] < 0], set(fold.test))
     seen = test.table["age_days"].to_numpy() > 0
     X = model.design.matrix(test.table)
     scores: dict[str, Array] = {}
@@ -242,6 +181,7 @@ def _fit_on(history: History, skus: set[str], winner: str, report: dict[str, Any
         estimator = HitClassifier(kind="rule").fit(model.matrix(train.table), train.hit, copies=train.copies)
     margin = estimator.oof_margin_
     probability = estimator.calibration_.interval(margin)[0]
+    thresholds, promises = learn_thresholds(train, margin, probability, history.labels, settings.policy)
     order = np.argsort(margin, kind="stable")
     weight = np.where(train.copies >= 0, train.weight, 0.0)[order]
     curve = IsotonicRegression(out_of_bounds="clip").fit(margin[order], train.value[order], weight)
@@ -250,17 +190,22 @@ def _fit_on(history: History, skus: set[str], winner: str, report: dict[str, Any
         model,
         estimator=estimator,
         winner=winner,
-        thresholds=_thresholds(probability, train, settings.policy.max_hits_lost),
+        thresholds=thresholds,
+        promises=promises,
         value_curve={"margins": grid.tolist(), "values": curve.predict(grid).tolist()},
+        belief=belief_of(history, train),
         report={**report, "importance": _importance(estimator, model.design, train)},
     )
     return replace(fitted, version=f"unregistered-{fitted.digest()}")
 
 
-def _prepare(history: History, skus: set[str]) -> tuple[HitModel, pd.DataFrame, Examples]:
+def _prepare(
+    history: History, skus: set[str], states: tuple[int, ...] = TRIAL_STATES
+) -> tuple[HitModel, pd.DataFrame, Examples]:
     """Fit pooling and content on `skus`; return the model so far, the features of all SKUs, and the training rows.
 
-    In the training rows the content is scored by models that did not see the SKU's own outcome.
+    `states` are the rounds after which tests played again are learned from. In the training rows the content is scored
+    by models that did not see the SKU's own outcome.
     """
     settings, labels = history.settings, history.labels
     known = labels[labels["sku_id"].isin(skus)].reset_index(drop=True)
@@ -285,40 +230,16 @@ def _prepare(history: History, skus: set[str]) -> tuple[HitModel, pd.DataFrame, 
         logistic=None,
         logistic_counts=(),
         thresholds={},
+        promises={},
         value_curve={},
     )
-    table = model.describe(features(history.con, rates), history.skus)
-    train = _examples_of(history, table, skus)
+    table = model.describe(state_features(history, rates), history.skus, history.vectors)
+    train = examples_of(history, in_states(table, states), skus)
     if content is not None:
         scores = train.table["sku_id"].map(dict(zip(known["sku_id"], own, strict=True)))
-        train = replace(train, table=train.table.assign(content=scores.to_numpy(dtype=float)))
+        told = scores.to_numpy(dtype=float) * model.unknown(train.table)
+        train = replace(train, table=train.table.assign(content=told))
     return model, table, train
-
-
-def _examples_of(history: History, table: pd.DataFrame, skus: set[str]) -> Examples:
-    labels = history.labels[history.labels["sku_id"].isin(skus)].reset_index(drop=True)
-    folds = pd.Series(block_folds(labels, history.settings.model.folds), index=labels["sku_id"])
-    rows = table[table["sku_id"].isin(skus)].reset_index(drop=True)
-    truth = labels.set_index("sku_id").reindex(rows["sku_id"])
-    size = rows.groupby("sku_id")["sku_id"].transform("size").to_numpy()
-    # Probabilities are made for the time of decision: the later half of the test.
-    late = rows["age_share"].to_numpy(dtype=float) >= LATE
-    copies = np.where(late, _count_late(rows["sku_id"], late), -1) if late.any() else rows.groupby("sku_id").cumcount()
-    return Examples(
-        table=rows,
-        hit=truth["hit"].to_numpy(dtype=float),
-        value=truth["value"].to_numpy(dtype=float),
-        standing=truth["standing"].to_numpy(dtype=float),
-        weight=1.0 / size,
-        copies=np.asarray(copies, dtype=np.int64),
-        folds=folds.reindex(rows["sku_id"]).to_numpy(dtype=np.int64),
-        lists=pd.factorize(rows["as_of"], sort=True)[0].astype(np.int64),
-    )
-
-
-def _count_late(sku_id: pd.Series, late: npt.NDArray[np.bool_]) -> Array:
-    """Count the late rows of each SKU from 0; the counts of the others mean nothing."""
-    return np.asarray(pd.Series(late.astype(int)).groupby(sku_id.to_numpy()).cumsum() - 1, dtype=float)
 
 
 def _fit_estimator(
@@ -350,29 +271,6 @@ def _fit_estimator(
         copies=train.copies,
         lists=train.lists,
     )
-
-
-def _thresholds(probability: Array, train: Examples, max_hits_lost: float) -> dict[str, float]:
-    """`stop`: below it at most `max_hits_lost` of past hits fell. `scale`: from it on, hits and misses balance best.
-
-    Both from out-of-fold probabilities at the later half of the test, when a merchant decides.
-    """
-    late = train.copies >= 0
-    if not (late & (train.hit > 0)).any():
-        late = np.ones(len(late), dtype=bool)
-    p, hit, weight = probability[late], train.hit[late], train.weight[late]
-    order = np.argsort(p, kind="stable")
-    p, hit, weight = p[order], hit[order], weight[order]
-    total = float((hit * weight).sum())
-    lost = np.cumsum(hit * weight) / total
-    # Equal probabilities are stopped together, so only the last of them can be the limit.
-    kept = np.flatnonzero((lost <= max_hits_lost) & (np.append(p[1:], np.inf) > p))
-    stop = float(p[kept[-1]]) if len(kept) else 0.0
-    found = total - np.concatenate([[0.0], np.cumsum(hit * weight)[:-1]])
-    named = weight.sum() - np.concatenate([[0.0], np.cumsum(weight)[:-1]])
-    # The F1 of scaling from here on; equal probabilities are scaled together, from the first of them.
-    balance = np.where(np.append(-np.inf, p[:-1]) < p, 2 * found / (named + total), 0.0)
-    return {"stop": stop, "scale": max(float(p[int(np.argmax(balance))]), float(np.nextafter(stop, 1.0)))}
 
 
 def _importance(estimator: HitClassifier, design: Design, train: Examples) -> dict[str, float]:

@@ -63,16 +63,14 @@ def open_warehouse(path: str | Path | None = None, *, threads: int = 0, memory: 
     -----
     Timestamps are UTC, extensions are never fetched, and files are spilled beside the system's temporary files.
     """
-    config: dict[str, Any] = {
-        "autoinstall_known_extensions": "false",
-        "temp_directory": str(Path(tempfile.gettempdir()) / f"hitfinder-spill-{os.getpid()}"),
-    }
-    if threads:
-        config["threads"] = threads
+    config = _config(threads)
     if memory:
         config["memory_limit"] = memory
     try:
-        con = duckdb.connect(str(path) if path else ":memory:", config=config)
+        if path is None and memory is None:
+            con = _in_memory(os.getpid(), threads).cursor()
+        else:
+            con = duckdb.connect(str(path) if path else ":memory:", config=config)
     except duckdb.IOException as error:
         raise DataError(f"{path}: can't be opened as a database ({_first_line(error)})") from None
     con.execute("set TimeZone = 'UTC'")
@@ -80,6 +78,24 @@ def open_warehouse(path: str | Path | None = None, *, threads: int = 0, memory: 
     if con.execute("select current_setting('enable_progress_bar')").fetchall()[0][0]:
         con.execute("set enable_progress_bar = false")
     return con
+
+
+def _config(threads: int) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "autoinstall_known_extensions": "false",
+        "temp_directory": str(Path(tempfile.gettempdir()) / f"hitfinder-spill-{os.getpid()}"),
+    }
+    return {**config, "threads": threads} if threads else config
+
+
+@cache
+def _in_memory(pid: int, threads: int) -> Any:
+    """Return this process's one database in memory: to start one takes longer than a small plan.
+
+    Callers get connections of their own to it; all tables are temporary, so none sees another's, and they end with it.
+    """
+    del pid
+    return duckdb.connect(":memory:", config=_config(threads))
 
 
 @cache

@@ -20,6 +20,8 @@ __all__ = ["Calibration", "fit_calibration"]
 Array = npt.NDArray[np.float64]
 
 GRID_POINTS = 256
+# So many moments of a SKU are calibrated on, spread over all that there are: neighbours say the same again.
+MAX_SETS = 3
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ def fit_calibration(margin: Array, y: Array, copy: npt.NDArray[np.int64]) -> Cal
     sets = [(margin[copy == c], y[copy == c]) for c in np.unique(copy)]
     # Sets of a few late comers would add only noise; the largest is always used.
     most = max(len(labels) for _, labels in sets)
-    curves = [_venn_abers(m, labels, grid) for m, labels in sets if len(labels) >= most / 2]
+    whole = [(m, labels) for m, labels in sets if len(labels) >= most / 2]
+    spread = np.unique(np.linspace(0, len(whole) - 1, MAX_SETS).round().astype(int))
+    curves = [_venn_abers(whole[place][0], whole[place][1], grid) for place in spread]
     low = np.maximum.accumulate(np.mean([c[0] for c in curves], axis=0))
     high = np.maximum.accumulate(np.mean([c[1] for c in curves], axis=0))
     return Calibration(grid, np.minimum(low, high), high)

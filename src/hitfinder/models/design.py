@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-__all__ = ["Design", "choose_design", "split_attributes"]
+__all__ = ["Design", "choose_design", "merits", "split_attributes"]
 
 Array = npt.NDArray[np.float64]
 
@@ -87,18 +87,18 @@ def choose_design(rates: list[str], numbers: list[str], *, on_impressions: bool,
     return Design(
         columns=(*prior, *trees, *context, *calendar, *numbers),
         prior=(*prior, "age_share", "content"),
-        anchor=tuple(f"{rate}.level" for rate in rates if _is_merit(rate)),
+        anchor=tuple(f"{rate}.level" for rate in merits(rates)),
         rising=(*rising, "content"),
     )
 
 
-def _is_merit(rate: str) -> bool:
-    """Tell whether a rate counts what came of the exposure.
+def merits(rates: list[str]) -> list[str]:
+    """Return the rates that count what came of the exposure.
 
     What an order is worth is another matter, refunds are no merit, and units repeat revenue: a bulk order would count
     twice.
     """
-    return not rate.startswith(("refunds", "units")) and "_per_order" not in rate
+    return [rate for rate in rates if not rate.startswith(("refunds", "units")) and "_per_order" not in rate]
 
 
 def split_attributes(skus: pd.DataFrame, declared: tuple[str, ...]) -> tuple[list[str], list[str]]:

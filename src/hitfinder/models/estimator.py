@@ -113,7 +113,8 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         copies
             Which moment of its SKU a row is (see `fit_calibration`).
         lists
-            The list that a row stands on, for `ranker`.
+            The list that a row stands on: the prior learns within lists, and `ranker` ranks within them. Default: none
+            for the prior, one for the ranker.
 
         Raises
         ------
@@ -153,7 +154,8 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             return np.asarray(X[:, 0], dtype=float)
         columns = self._prior_columns(X)
         anchor = [columns.index(column) for column in self.anchor_columns or []]
-        self.prior_, scores = fit_prior(X[:, columns], standing, weight, folds, anchor)
+        lists = None if lists is None else np.asarray(lists, dtype=np.int64)
+        self.prior_, scores = fit_prior(X[:, columns], standing, weight, folds, anchor, lists)
         self.platt_ = fit_platt(scores, hit, weight)
         start: Array = self.platt_[0] * scores + self.platt_[1]
         if self.kind == "prior":

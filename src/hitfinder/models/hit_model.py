@@ -15,18 +15,20 @@ import numpy.typing as npt
 import pandas as pd
 
 from hitfinder.errors import ModelError
+from hitfinder.models.belief import Belief
 from hitfinder.models.content import ContentModel, vectorise
-from hitfinder.models.design import Design
+from hitfinder.models.design import Design, merits
 from hitfinder.models.estimator import HitClassifier
 from hitfinder.models.prior import LinearPrior
 from hitfinder.models.rules import LOGISTIC, plain_counts, rule_scores
+from hitfinder.promise import ScalePromise, StopPromise
 from hitfinder.settings import Settings, parse_settings
 
 __all__ = ["FORMAT", "HitModel", "open_model"]
 
 Array = npt.NDArray[np.float64]
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,13 @@ class HitModel:
     logistic_counts
         The counts that it reads.
     thresholds
-        `stop` and `scale`, probabilities of a hit.
+        Margins: `stop` (below it, on a list), `plan_stop` (below it, in a running test), `scale` (from it on).
+    promises
+        What is promised about each of them.
     value_curve
         `margins` and `values`: what a SKU of that margin was worth on average, in units of the metric.
+    belief
+        What a test plan spends by; None in a model that is not finished.
     report
         How it did out of time, beside every rule, in plain values.
     version
@@ -74,7 +80,9 @@ class HitModel:
     logistic: LinearPrior | None
     logistic_counts: tuple[str, ...]
     thresholds: dict[str, float]
+    promises: dict[str, StopPromise | ScalePromise]
     value_curve: dict[str, list[float]]
+    belief: Belief | None = None
     report: dict[str, Any] = field(default_factory=dict)
     version: str = "unregistered"
 
@@ -90,20 +98,45 @@ class HitModel:
         # Nothing of what the rule counts has been seen yet: all are alike to it.
         return (np.zeros(len(table)) if scores is None else scores)[:, None]
 
-    def describe(self, table: pd.DataFrame, skus: pd.DataFrame) -> pd.DataFrame:
-        """Return `table` with the columns that come from the SKUs themselves: content, numbers, log of impressions."""
+    def describe(self, table: pd.DataFrame, skus: pd.DataFrame, vectors: Any = None) -> pd.DataFrame:
+        """Return `table` with the columns that come from the SKUs themselves: content, numbers, log of impressions.
+
+        Parameters
+        ----------
+        table
+            Features, see `features.features`.
+        skus
+            One row per SKU, see `tables.SKUS`.
+        vectors
+            What `vectorise` makes of `skus`, where it is at hand already.
+        """
         beside = skus.set_index("sku_id").reindex(columns=["title", *self.categories, *self.numbers])
+        place = beside.index.get_indexer(pd.Index(table["sku_id"]))
         impressions = table["impressions"].to_numpy(dtype=float, na_value=np.nan)
         columns: dict[str, Any] = {"log_impressions": np.nan_to_num(np.log1p(impressions))}
         if self.content is None:
             columns["content"] = np.zeros(len(table))
         else:
-            scores = self.content.score(vectorise(beside, list(self.categories)))
-            columns["content"] = pd.Series(scores, index=beside.index).reindex(table["sku_id"]).to_numpy()
+            seen = vectorise(beside, list(self.categories)) if vectors is None else vectors
+            columns["content"] = self.content.score(seen)[place] * self.unknown(table)
         for name in self.numbers:
-            values = pd.to_numeric(beside[name], errors="coerce").reindex(table["sku_id"])
-            columns[f"sku.{name}"] = values.replace([np.inf, -np.inf], np.nan).to_numpy(dtype=float)
+            values = pd.to_numeric(beside[name], errors="coerce").replace([np.inf, -np.inf], np.nan)
+            columns[f"sku.{name}"] = values.to_numpy(dtype=float)[place]
         return table.drop(columns=[c for c in columns if c in table]).assign(**columns)
+
+    def unknown(self, table: pd.DataFrame) -> Array:
+        """Return the share of what was not known of each row at its launch that is not known yet, in (0, 1].
+
+        What a title says of a SKU counts for that share: the rest its own numbers and its siblings' have told. (With a
+        normal prior and normal evidence, a prior mean is worth its posterior variance over its prior variance.)
+        """
+        rates = self.rates.set_index("rate")
+        left = []
+        for rate in merits(list(rates.index)):
+            at_launch = 1 + rates["sku_strength"][rate] / rates["style_strength"][rate]
+            spread = table[f"{rate}.spread"].to_numpy(dtype=float, na_value=np.nan)
+            left.append(np.nan_to_num(spread**2 / at_launch, nan=1.0))
+        return np.clip(np.mean(left, axis=0), 0.0, 1.0) if left else np.ones(len(table))
 
     def expected_value(self, margin: Array) -> Array:
         """Return the average outcome of past SKUs with such a margin, in units of the metric."""
@@ -160,7 +193,9 @@ class HitModel:
             "logistic": None if self.logistic is None else self.logistic.to_dict(),
             "logistic_counts": list(self.logistic_counts),
             "thresholds": self.thresholds,
+            "promises": {name: promise.to_dict() for name, promise in self.promises.items()},
             "value_curve": self.value_curve,
+            "belief": None if self.belief is None else self.belief.to_dict(),
         }
 
 
@@ -195,7 +230,12 @@ def open_model(folder: str | Path) -> HitModel:
             logistic=None if logistic is None else LinearPrior.from_dict(logistic),
             logistic_counts=tuple(values["logistic_counts"]),
             thresholds=values["thresholds"],
+            promises={
+                name: (ScalePromise if name == "scale" else StopPromise).from_dict(promise)
+                for name, promise in values["promises"].items()
+            },
             value_curve=values["value_curve"],
+            belief=None if values["belief"] is None else Belief.from_dict(values["belief"]),
             report=values["report"],
             version=values["version"],
         )

@@ -3,7 +3,8 @@
 It learns from the whole outcome, not only from the few hits: where a SKU ended among its batch says far more than
 whether it ended in the top twentieth. And it is pulled not towards zero but towards the plain mean of its shrunk rates:
 with little to learn from, equal weights forecast better than fitted ones (Dawes, "The robust beauty of improper linear
-models in decision making", 1979), and a season later still hold.
+models in decision making", 1979), and a season later still hold. What moves a whole list at once, a season or a sale,
+teaches nothing about who stands above whom: it learns from how SKUs differ within their list.
 """
 
 from __future__ import annotations
@@ -23,6 +24,12 @@ Array = npt.NDArray[np.float64]
 
 # Ridge penalties tried, per unit of sample weight, on the departure from equal weights.
 PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0)
+# A list of n rows is known by its mean for n / (n + PULL): a SKU alone on its list is still learned from.
+PULL = 5.0
+# A departure from what was learned within lists counts this much more there than it helps between lists; and the ridge
+# penalty on it, per unit of sample weight.
+GUARD = 30.0
+SHIFT_PENALTY = 0.1
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,12 @@ class LinearPrior:
 
 
 def fit_prior(
-    X: Array, standing: Array, weight: Array, folds: npt.NDArray[np.int64], anchor: list[int]
+    X: Array,
+    standing: Array,
+    weight: Array,
+    folds: npt.NDArray[np.int64],
+    anchor: list[int],
+    lists: npt.NDArray[np.int64] | None = None,
 ) -> tuple[LinearPrior, Array]:
     """Fit the prior and its out-of-fold scores.
 
@@ -83,6 +95,9 @@ def fit_prior(
         Fold of each row; the rows of a SKU and its batch stay together.
     anchor
         Columns whose mean the model departs from; none for a plain ridge.
+    lists
+        The list that each row stands on: coefficients and penalty are learned from the differences within lists.
+        None: all rows are compared with each other.
 
     Returns
     -------
@@ -93,25 +108,38 @@ def fit_prior(
     target = norm.ppf(np.clip(standing, 1e-3, 1 - 1e-3))
     mean, scale = _location_and_scale(X, weight)
     Z = LinearPrior(mean, scale, np.zeros(X.shape[1]), 0.0).standardised(X)
+
+    def within(rows: npt.NDArray[np.bool_]) -> tuple[Array, Array, Array]:
+        """Return features and target less what they have in common on their lists, and the weights, of some rows."""
+        if lists is None:
+            return Z[rows], target[rows], weight[rows]
+        both = _less_list_means(np.column_stack([Z[rows], target[rows]]), weight[rows], lists[rows])
+        return both[:, :-1], both[:, -1], weight[rows]
+
+    def finished(coefficients: Array, rows: npt.NDArray[np.bool_]) -> LinearPrior:
+        """Set the level, and the levels of whole lists, by the rows as they are."""
+        raw = _moments(Z[rows], target[rows], weight[rows])
+        if lists is not None:
+            coefficients = _shift_lists(coefficients, raw, _moments(*within(rows)))
+        level = float((raw[2] - raw[1] @ coefficients) / raw[0])
+        return LinearPrior(mean, scale, coefficients, level)
+
+    everywhere = np.ones(len(X), dtype=bool)
     names = np.unique(folds)
-    # Sums over rows add up over folds: "all but one" is the whole less that one, whatever the penalty.
-    parts = {name: _moments(Z[folds == name], target[folds == name], weight[folds == name]) for name in names}
-    whole = [np.sum(values, axis=0) for values in zip(*parts.values(), strict=True)]
     if len(names) < 2:
-        coefficients, intercept = _solve(whole, PENALTIES[-1], anchor)
-        only = LinearPrior(mean, scale, coefficients, intercept)
+        only = finished(_solve(_moments(*within(everywhere)), PENALTIES[-1], anchor)[0], everywhere)
         return only, only.score(X)
-    scores = {penalty: np.zeros(len(X)) for penalty in PENALTIES}
-    for name in names:
+    fitted: dict[tuple[float, Any], Array] = {}
+    errors = {penalty: np.zeros(len(names)) for penalty in PENALTIES}
+    for place, name in enumerate(names):
         held = folds == name
-        rest = [total - part for total, part in zip(whole, parts[name], strict=True)]
+        # Neither the coefficients nor a list's mean has seen the held fold.
+        rest = _moments(*within(~held))
+        features, aim, share = within(held)
         for penalty in PENALTIES:
             coefficients, intercept = _solve(rest, penalty, anchor)
-            scores[penalty][held] = Z[held] @ coefficients + intercept
-    errors = {
-        p: np.asarray([np.average((target - s)[folds == f] ** 2, weights=weight[folds == f]) for f in names])
-        for p, s in scores.items()
-    }
+            errors[penalty][place] = np.average((aim - features @ coefficients - intercept) ** 2, weights=share)
+            fitted[penalty, name] = coefficients
     least = min(PENALTIES, key=lambda p: float(errors[p].mean()))
     # The spread of the difference, not of the error: folds differ in how hard they are for every penalty.
     chosen = max(
@@ -120,8 +148,11 @@ def fit_prior(
         if float((errors[p] - errors[least]).mean())
         <= float((errors[p] - errors[least]).std(ddof=1)) / np.sqrt(len(names))
     )
-    coefficients, intercept = _solve(whole, chosen, anchor)
-    return LinearPrior(mean, scale, coefficients, intercept), scores[chosen]
+    scores = np.zeros(len(X))
+    for name in names:
+        held = folds == name
+        scores[held] = finished(fitted[chosen, name], ~held).score(X[held])
+    return finished(_solve(_moments(*within(everywhere)), chosen, anchor)[0], everywhere), scores
 
 
 def fit_platt(scores: Array, y: Array, weight: Array) -> tuple[float, float]:
@@ -147,12 +178,39 @@ def _location_and_scale(X: Array, weight: Array) -> tuple[Array, Array]:
     return mean, np.where(variance > 1e-12, np.sqrt(np.maximum(variance, 1e-12)), np.inf)
 
 
+def _less_list_means(values: Array, weight: Array, lists: npt.NDArray[np.int64]) -> Array:
+    """Take from each row its list's weighted mean, as far as the list is long enough to know it; shape of `values`."""
+    _, place, size = np.unique(lists, return_inverse=True, return_counts=True)
+    total = np.zeros((len(size), values.shape[1]))
+    np.add.at(total, place, values * weight[:, None])
+    mass = np.maximum(np.bincount(place, weights=weight), 1e-12)
+    known = size / (size + PULL)
+    less: Array = values - (total * (known / mass)[:, None])[place]
+    return less
+
+
 def _moments(Z: Array, target: Array, weight: Array) -> tuple[Any, ...]:
     weighted = Z * weight[:, None]
     return weight.sum(), weighted.sum(axis=0), weight @ target, weighted.T @ Z, weighted.T @ target
 
 
-def _solve(moments: list[Any], penalty: float, anchor: list[int]) -> tuple[Array, float]:
+def _shift_lists(coefficients: Array, raw: tuple[Any, ...], inner: tuple[Any, ...]) -> Array:
+    """Let whole lists rise and fall as their outcomes did; who stands above whom within a list hardly changes.
+
+    `raw` are the sums over the rows as they are, `inner` those less the list means. Where all SKUs of a list share a
+    feature, or two features differ by a constant, differences within lists can't tell what it is worth; probabilities
+    have to hold for every list.
+    """
+    total, sum_z, sum_t, gram, cross = raw
+    centre = sum_z / total
+    gram = gram - total * np.outer(centre, centre)
+    cross = cross - centre * sum_t
+    held = GUARD * inner[3] + SHIFT_PENALTY * total * np.eye(len(centre))
+    shifted: Array = coefficients + np.linalg.solve(gram + held, cross - gram @ coefficients)
+    return shifted
+
+
+def _solve(moments: tuple[Any, ...], penalty: float, anchor: list[int]) -> tuple[Array, float]:
     """Solve the ridge that departs from equal weights, from sums of weight, Z, target, Z'Z and Z'target."""
     total, sum_z, sum_t, gram, cross = moments
     centre, level = sum_z / total, float(sum_t / total)

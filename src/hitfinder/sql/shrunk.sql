@@ -1,7 +1,9 @@
 -- shrunk: every rate pulled towards its pools by hierarchical empirical Bayes:
 -- history -> batch -> category in the batch -> siblings of the style -> the SKU itself.
 -- Each level is (what it counted + strength x the level above) / (what it was counted on + strength); the strengths are
--- pseudo-exposures fitted from history. Siblings leave the SKU itself out, so that nothing is counted twice there.
+-- pseudo-exposures fitted from history. Siblings leave the SKU itself out, so that nothing is counted twice there; the
+-- pull towards them is only as strong as what they have shown: two sources of doubt, the SKU's difference from its
+-- style and what is not known of the style, add up as the inverses of pseudo-exposures do.
 -- Grain: as_of, sku_id, rate.
 -- Reads: pairs, rates (rate, mean, batch_strength, category_strength, style_strength, sku_strength).
 with
@@ -43,6 +45,13 @@ style_level as (
     from category_level
 ),
 
+own_pull as (
+    select
+        style_level.*,
+        1 / (1 / sku_strength + 1 / (sibling_den + style_strength)) as own_strength
+    from style_level
+),
+
 sku_level as (
     select
         as_of,
@@ -57,13 +66,14 @@ sku_level as (
         batch_rate,
         category_rate,
         style_rate,
-        (cast(num as double) + sku_strength * style_rate) / (cast(den as double) + sku_strength) as sku_rate,
-        cast(den as double) / (cast(den as double) + sku_strength) as own_weight,
-        (cast(num_late as double) + sku_strength * style_rate) / (cast(den_late as double) + sku_strength)
+        (cast(num as double) + own_strength * style_rate) / (cast(den as double) + own_strength) as sku_rate,
+        cast(den as double) / (cast(den as double) + own_strength) as own_weight,
+        sqrt(sku_strength / (cast(den as double) + own_strength)) as spread,
+        (cast(num_late as double) + own_strength * style_rate) / (cast(den_late as double) + own_strength)
         as late_rate,
-        (cast(num - num_late as double) + sku_strength * style_rate)
-        / (greatest(cast(den - den_late as double), 0) + sku_strength) as early_rate
-    from style_level
+        (cast(num - num_late as double) + own_strength * style_rate)
+        / (greatest(cast(den - den_late as double), 0) + own_strength) as early_rate
+    from own_pull
 ),
 
 compared as (
@@ -78,6 +88,8 @@ compared as (
         category_rate,
         batch_rate,
         own_weight,
+        -- How far the SKU's rate may still move, in units of how far SKUs of one style stand apart.
+        spread,
         ln(sku_rate / history_rate) as level,
         ln(sku_rate / batch_rate) as lead,
         ln(style_rate / category_rate) as sibling_lead,

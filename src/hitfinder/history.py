@@ -1,0 +1,226 @@
+"""History: what is known at a moment, as examples: tests as they were, and tests as they might have been.
+
+A model that saw only full tests misjudges a SKU with forty impressions whose siblings were stopped. So where exposures
+are counted, past tests are also played again under small budgets (see `trial`), and the states that such a test visits
+are learned from beside the real ones. Their spending follows the rates alone, fitted on the same history.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hitfinder.cohorts import block_folds
+from hitfinder.errors import DataError, NotEnoughHistoryError
+from hitfinder.features import features, look_back, set_scope
+from hitfinder.labels import label
+from hitfinder.models.belief import Belief, fit_belief
+from hitfinder.models.content import vectorise
+from hitfinder.models.design import merits, split_attributes
+from hitfinder.pooling import choose_rates, fit_rates, load_pairs
+from hitfinder.settings import Settings
+from hitfinder.tables import SKUS
+from hitfinder.trial import play
+from hitfinder.trial_table import BeliefPolicy, TrialTable, pool_of, repeat_pool
+
+__all__ = ["Examples", "History", "examples_of", "in_states", "know", "moment_of_knowledge", "state_features"]
+
+Array = npt.NDArray[np.float64]
+
+MIN_SKUS = 40
+MIN_HITS = 4
+# With many SKUs, fewer ages of each do: past this, rows cost time and teach nothing.
+MAX_ROWS = 20_000
+# From this share of its test window on, a SKU is being decided on.
+LATE = 0.5
+# Budgets of the tests that are played again, as shares of the test in full; their rounds; and after which of them the
+# state is learned from. Small budgets, because that is where states differ most from a test in full.
+TRIAL_BUDGETS = (0.05, 0.1, 0.2, 0.4)
+TRIAL_ROUNDS = 6
+TRIAL_STATES = (1, 2, 3, 4, 5, 6)
+
+
+@dataclass(frozen=True)
+class History:
+    """What is known at the call's moment: labels, counted pairs, the SKUs, and how to get features for some rates.
+
+    `trial` holds the states of tests that were played again, `base` names the SKU that each of its copies is of.
+    """
+
+    con: Any
+    settings: Settings
+    labels: pd.DataFrame
+    rate_names: list[str]
+    pairs: pd.DataFrame
+    skus: pd.DataFrame
+    vectors: Any
+    categories: list[str]
+    numbers: list[str]
+    trial: TrialTable | None = None
+    base: pd.Series | None = None
+
+    def close(self) -> None:
+        """Let go of the trials' warehouse; the history's own belongs to the caller."""
+        if self.trial is not None:
+            self.trial.close()
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows to learn from or to be judged on: one per SKU and moment, or state of a test that was played again.
+
+    `trial` tells which are such states, and of which copy: -1 for what really was.
+    """
+
+    table: pd.DataFrame
+    hit: Array
+    value: Array
+    standing: Array
+    weight: Array
+    copies: npt.NDArray[np.int64]
+    folds: npt.NDArray[np.int64]
+    lists: npt.NDArray[np.int64]
+    trial: npt.NDArray[np.int64]
+
+
+def moment_of_knowledge(con: Any, as_of: Any) -> pd.Timestamp:
+    """Return `as_of` as naive UTC; by default the moment at which the newest admitted signal was known."""
+    if as_of is not None:
+        moment = pd.to_datetime(as_of, errors="coerce")
+        if not isinstance(moment, pd.Timestamp):
+            raise DataError(f"as_of: expected a moment such as 2025-01-06 or 2025-01-06T10:00, got {as_of!r}")
+        return moment.tz_convert("UTC").tz_localize(None) if moment.tz is not None else moment
+    # A clock that runs ahead must not carry the list into the future, where every outcome window has closed.
+    ahead = "now()::timestamp + interval 1 day"
+    newest = con.execute(f"select max(known_at) from signals where known_at <= {ahead}").fetchone()[0]
+    if newest is None:
+        raise NotEnoughHistoryError("signals: expected rows, got none; give signals or the moment as_of")
+    return pd.Timestamp(newest)
+
+
+def know(con: Any, settings: Settings, moment: pd.Timestamp, *, outcomes_given: bool) -> tuple[History, dict[str, int]]:
+    set_scope(con, settings, moment, max_rows=MAX_ROWS)
+    every = label(con, settings, outcomes_given=outcomes_given)
+    usable = every[every["problem"].isna()].reset_index(drop=True)
+    named = {str(k): int(v) for k, v in every.groupby("problem")["within_group"].nunique().items()}
+    n_hits = int(usable["hit"].sum())
+    if len(usable) < MIN_SKUS or n_hits < MIN_HITS:
+        left_out = f"; groups left out: {named}" if named else ""
+        raise NotEnoughHistoryError(
+            f"as of {moment}: {len(usable)} SKUs with a closed outcome window, {n_hits} of them hits; it takes at "
+            f"least {MIN_SKUS} and {MIN_HITS}{left_out}. Wait, give more history, or shorten label.outcome_window"
+        )
+    look_back(con)
+    rate_names = choose_rates(con)
+    if not rate_names:
+        raise NotEnoughHistoryError("signals: nothing was counted in any test window; give signals from the tests")
+    frame_of_skus = con.execute("select * from skus order by sku_id").df()
+    categories, numbers = split_attributes(frame_of_skus, SKUS.column_names)
+    vectors = vectorise(frame_of_skus, categories)
+    pairs = load_pairs(con)
+    history = History(con, settings, usable, rate_names, pairs, frame_of_skus, vectors, categories, numbers)
+    return _with_trials(history), named
+
+
+def _with_trials(history: History) -> History:
+    """Play past tests again under small budgets, where exposures are counted; see the module's text."""
+    settings, labels = history.settings, history.labels
+    if not any(name.endswith("_per_impression") for name in history.rate_names):
+        return history
+    pool = pool_of(history.con, labels, settings)
+    if pool is None or pool.by_period:
+        return history
+    rates = fit_rates(history.pairs, history.rate_names)
+    table = features(history.con, rates)
+    table = table[table["sku_id"].isin(set(labels["sku_id"]))].reset_index(drop=True)
+    belief = belief_of(history, examples_of(history, table, set(labels["sku_id"])))
+    copies = int(np.clip(MAX_ROWS // (len(TRIAL_STATES) * len(labels)), 1, len(TRIAL_BUDGETS)))
+    many = repeat_pool(pool, copies)
+    catalog = _frame_of(history.con, pool.sku_id)
+    trial = TrialTable(many, pd.concat([catalog] * copies, ignore_index=True), settings)
+    # Neighbouring batches, and the copies of one batch, get different budgets.
+    batches = np.arange(len(many.slots))
+    turn = (batches % len(pool.slots) + batches // len(pool.slots)) % len(TRIAL_BUDGETS)
+    share = np.asarray(TRIAL_BUDGETS)[turn]
+    full = np.bincount(many.batch, weights=many.exposures, minlength=len(many.slots))
+    policy = BeliefPolicy(belief, rates, trial)
+    rng = np.random.default_rng([settings.seed, 3])
+    played = play(many, policy, (share * full).astype(np.int64), TRIAL_ROUNDS, rng)
+    trial.look_after([played.views[round_] for round_ in TRIAL_STATES], history.rate_names)
+    base = pd.Series(np.tile(pool.sku_id, copies), index=many.sku_id)
+    return replace(history, trial=trial, base=base)
+
+
+def _frame_of(con: Any, sku_id: npt.NDArray[np.object_]) -> pd.DataFrame:
+    rows: pd.DataFrame = con.execute("select * from catalog").df().set_index("sku_id").reindex(sku_id).reset_index()
+    return rows
+
+
+def belief_of(history: History, train: Examples) -> Belief:
+    """Fit what a test plan spends by."""
+    return fit_belief(
+        train.table,
+        train.table["sku_id"].to_numpy(),
+        train.standing,
+        train.weight,
+        train.folds,
+        train.lists,
+        history.rate_names,
+        [f"{rate}.level" for rate in merits(history.rate_names)],
+    )
+
+
+def state_features(history: History, rates: pd.DataFrame) -> pd.DataFrame:
+    """Return the features of every SKU at every moment, and in every state of a test played again.
+
+    `copy` tells them apart: -1 for what really was; `sku_id` is always the real one's.
+    """
+    real = features(history.con, rates).assign(copy=-1)
+    if history.trial is None or history.base is None:
+        return real
+    states = history.trial.features_looked_at(rates)
+    copy = states["sku_id"].str.partition("\x1f")[2].replace("", "0").astype("int64")
+    # A copy's batch is a list of its own.
+    batch = "\x1f" + states["batch_id"]
+    states = states.assign(copy=copy, sku_id=history.base.reindex(states["sku_id"]).to_numpy(), batch_id=batch)
+    return pd.concat([real, states], ignore_index=True)
+
+
+def in_states(table: pd.DataFrame, states: tuple[int, ...]) -> pd.DataFrame:
+    """Keep what really was, and of tests played again the states after some rounds."""
+    after = (table["age_share"].to_numpy(dtype=float) * TRIAL_ROUNDS).round()
+    return table[(table["copy"] < 0).to_numpy() | np.isin(after, states)]
+
+
+def examples_of(history: History, table: pd.DataFrame, skus: set[str]) -> Examples:
+    """Return the rows of `table` (see `state_features`) that are of `skus`, with what became of them."""
+    labels = history.labels[history.labels["sku_id"].isin(skus)].reset_index(drop=True)
+    folds = pd.Series(block_folds(labels, history.settings.model.folds), index=labels["sku_id"])
+    rows = table[table["sku_id"].isin(skus)].reset_index(drop=True)
+    truth = labels.set_index("sku_id").reindex(rows["sku_id"])
+    size = rows.groupby("sku_id")["sku_id"].transform("size").to_numpy()
+    trial = rows["copy"].to_numpy(dtype=np.int64) if "copy" in rows else np.full(len(rows), -1, dtype=np.int64)
+    # Probabilities are made for the time of decision: the later half of the test.
+    late = (rows["age_share"].to_numpy(dtype=float) >= LATE) & (trial < 0)
+    real = rows.index.to_series().groupby(rows["sku_id"]).cumcount().to_numpy()
+    copies = np.where(late, _count_late(rows["sku_id"], late), -1) if late.any() else np.where(trial < 0, real, -1)
+    return Examples(
+        table=rows,
+        hit=truth["hit"].to_numpy(dtype=float),
+        value=truth["value"].to_numpy(dtype=float),
+        standing=truth["standing"].to_numpy(dtype=float),
+        weight=1.0 / size,
+        copies=np.asarray(copies, dtype=np.int64),
+        folds=folds.reindex(rows["sku_id"]).to_numpy(dtype=np.int64),
+        lists=np.asarray(rows.groupby(["as_of", "batch_id"], dropna=False).ngroup(), dtype=np.int64),
+        trial=trial,
+    )
+
+
+def _count_late(sku_id: pd.Series, late: npt.NDArray[np.bool_]) -> Array:
+    """Count the late rows of each SKU from 0; the counts of the others mean nothing."""
+    return np.asarray(pd.Series(late.astype(int)).groupby(sku_id.to_numpy()).cumsum() - 1, dtype=float)

@@ -1,0 +1,120 @@
+"""Belief: what a running test has shown of each SKU so far, and how far that may still move.
+
+The expected standing is the prior's linear score of the shrunk rates alone: no title, no calendar, nothing that a
+round can't tell. Its doubt comes from the rates' pooling: a posterior mean moves, until the end of the test, by as much
+as its variance shrinks (law of total variance), so one factor turns pseudo-exposures into a standard deviation of
+the score, and history says how large it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hitfinder.models.prior import LinearPrior, fit_prior
+
+__all__ = ["Belief", "fit_belief"]
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Belief:
+    """A linear score of `columns`, and its doubt from the spread of each of `rates`.
+
+    Attributes
+    ----------
+    columns
+        Views of the rates that the score reads.
+    prior
+        The score.
+    rates
+        The rates behind it.
+    factor
+        Standard deviation of the score per unit of spread and slope.
+    """
+
+    columns: tuple[str, ...]
+    prior: LinearPrior
+    rates: tuple[str, ...]
+    factor: float
+
+    def mean(self, table: pd.DataFrame) -> Array:
+        """Return the expected normal score of each row's standing in its batch."""
+        return self.prior.score(_matrix(table, self.columns))
+
+    def doubt(self, table: pd.DataFrame) -> Array:
+        """Return the standard deviation of what is not known yet of each row's score."""
+        return self.factor * np.sqrt(self._spread(table))
+
+    def _spread(self, table: pd.DataFrame) -> Array:
+        """Return the sum over the rates of (slope of the score in the rate's logarithm x spread) squared."""
+        slopes = dict.fromkeys(self.rates, 0.0)
+        for name, coefficient, scale in zip(self.columns, self.prior.coefficients, self.prior.scale, strict=True):
+            slopes[name.rsplit(".", 1)[0]] += float(coefficient / scale)
+        spread = np.nan_to_num(_matrix(table, tuple(f"{rate}.spread" for rate in self.rates)), nan=1.0)
+        squared: Array = ((spread * np.asarray(list(slopes.values()))) ** 2).sum(axis=1)
+        return squared
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "columns": list(self.columns),
+            "prior": self.prior.to_dict(),
+            "rates": list(self.rates),
+            "factor": self.factor,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Belief:
+        """Undo `to_dict`."""
+        prior = LinearPrior.from_dict(values["prior"])
+        return cls(tuple(values["columns"]), prior, tuple(values["rates"]), float(values["factor"]))
+
+
+def fit_belief(
+    table: pd.DataFrame,
+    sku: npt.NDArray[Any],
+    standing: Array,
+    weight: Array,
+    folds: npt.NDArray[np.int64],
+    lists: npt.NDArray[np.int64],
+    rates: list[str],
+    anchor: list[str],
+) -> Belief:
+    """Fit the score on the outcome, and its doubt on how scores moved until the end of the test.
+
+    Parameters
+    ----------
+    table
+        Features, one row per SKU and state of its test.
+    sku
+        The SKU of each row; its last state is the one with the least spread.
+    standing, weight, folds, lists
+        One per row; see `fit_prior`.
+    rates
+        The measured rates.
+    anchor
+        The levels whose mean the score departs from.
+    """
+    columns = tuple(f"{rate}.{view}" for rate in rates for view in ("level", "lead"))
+    places = [columns.index(name) for name in anchor]
+    prior, _ = fit_prior(_matrix(table, columns), standing, weight, folds, places, lists)
+    belief = Belief(columns, prior, tuple(rates), 1.0)
+    score, spread = belief.mean(table), belief._spread(table)
+    # What moves a whole list is not what tells its SKUs apart.
+    score = score - pd.Series(score).groupby(lists).transform("mean").to_numpy()
+    rows = pd.DataFrame({"sku": sku, "score": score, "spread": spread, "weight": weight})
+    last = rows.sort_values("spread", kind="stable").drop_duplicates("sku").set_index("sku").reindex(rows["sku"])
+    shrunk = np.maximum(rows["spread"].to_numpy() - last["spread"].to_numpy(), 0.0)
+    moved = (rows["score"].to_numpy() - last["score"].to_numpy()) ** 2
+    total = float((weight * shrunk).sum())
+    return Belief(columns, prior, tuple(rates), float(np.sqrt((weight * moved).sum() / total)) if total > 0 else 0.0)
+
+
+def _matrix(table: pd.DataFrame, columns: tuple[str, ...]) -> Array:
+    return table.reindex(columns=list(columns)).to_numpy(dtype=np.float64, na_value=np.nan)

@@ -1,0 +1,123 @@
+"""Test plans: one round of a running test, from what its signals say so far."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hitfinder.admission import admit_signals_and_skus, say_where_ids_differ
+from hitfinder.allocation import allocate, round_budget
+from hitfinder.errors import DataError, ModelError
+from hitfinder.features import count_pairs, features, look_at, set_scope
+from hitfinder.history import moment_of_knowledge
+from hitfinder.models.hit_model import HitModel
+from hitfinder.ranking import action
+from hitfinder.warehouse import TableLike, open_warehouse
+
+__all__ = ["PLANNED_COLUMNS", "plan"]
+
+PLANNED_COLUMNS = ("sku_id", "exposures", "action", "hit_probability")
+
+
+def plan(
+    model: HitModel,
+    signals: TableLike,
+    skus: TableLike,
+    as_of: Any = None,
+    *,
+    exposures: int = 20_000,
+    rounds_left: int = 5,
+    slots: int = 10,
+    exposure_cap: int = 1_000,
+) -> pd.DataFrame:
+    """Plan the next round of a running test.
+
+    One call is one round, and all state is in the signals: what has been shown of each SKU so far, and what came of it.
+
+    Parameters
+    ----------
+    model
+        From `fit` or `load_model`.
+    signals, skus
+        Tables of the contract; `skus` are those on trial together.
+    as_of
+        The moment of knowledge, UTC; default: when the newest signal was known.
+    exposures
+        What is left of the test's budget: impressions where the model's history counts them, else days on trial.
+    rounds_left
+        Rounds left, this one included. With 1, what is worth spending is spent in one go.
+    slots
+        How many SKUs can be scaled in the end.
+    exposure_cap
+        The most exposures that a SKU may have in all, those so far included.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `sku_id, exposures, action, hit_probability`, one row per SKU in the order of `sku_id`. `exposures` are whole
+        and sum to at most `exposures`; a SKU to `stop` gets none. What is promised about stopping is in
+        `model.promises["plan_stop"]`.
+
+    Raises
+    ------
+    DataError
+        A table can't be understood, or a number is out of its range.
+    ModelError
+        The model knows no test plan.
+    """
+    limits = {"exposures": (exposures, 0), "rounds_left": (rounds_left, 1), "slots": (slots, 1),
+              "exposure_cap": (exposure_cap, 0)}  # fmt: skip
+    for name, (value, least) in limits.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise DataError(f"{name}: expected a whole number of {least} or more, got {value!r}")
+    if model.belief is None:
+        raise ModelError("the model holds nothing to plan a test by; fit it again with this version")
+    # A batch is small: waking threads takes longer than its sums.
+    con = open_warehouse(threads=1)
+    try:
+        admit_signals_and_skus(con, signals, skus, period=model.settings.signals.period)
+        say_where_ids_differ(con, allowed=0.5)
+        set_scope(con, model.settings, moment_of_knowledge(con, as_of))
+        look_at(con)
+        count_pairs(con, list(model.rates["rate"]))
+        rows = con.execute("select * from skus order by sku_id").df()
+        table = model.describe(features(con, model.rates), rows)
+    finally:
+        con.close()
+    bought = _bought(model, table)
+    margin = model.estimator.margin(model.matrix(table))
+    said = np.where(bought > 0, action(model, margin, stop="plan_stop"), "test")
+    room = np.where(said == "stop", 0.0, np.maximum(exposure_cap - bought, 0.0))
+    wanted = allocate(
+        model.belief.mean(table),
+        model.belief.doubt(table),
+        room,
+        round_budget(int(exposures), int(rounds_left)),
+        int(slots),
+        int(rounds_left),
+        _rounds(bought, int(exposures), int(rounds_left)),
+    )
+    return pd.DataFrame(
+        {
+            "sku_id": table["sku_id"],
+            "exposures": wanted,
+            "action": said,
+            "hit_probability": model.estimator.calibration_.interval(margin)[0],
+        }
+    )
+
+
+def _bought(model: HitModel, table: pd.DataFrame) -> Any:
+    """Return the exposures that each SKU had so far: impressions where history counts them, else days on trial."""
+    if any(str(rate).endswith("_per_impression") for rate in model.rates["rate"]):
+        return table["impressions"].to_numpy(dtype=float, na_value=0.0)
+    return np.ceil(table["age_days"].to_numpy(dtype=float))
+
+
+def _rounds(bought: Any, exposures: int, rounds_left: int) -> int:
+    """Return how many rounds the test seems to have: rounds spend alike, so the spending tells how many passed."""
+    spent = float(np.sum(bought))
+    passed = round(spent * rounds_left / exposures) if exposures > 0 else 0
+    return rounds_left + passed

@@ -1,0 +1,120 @@
+"""Thresholds: from which margin a SKU is scaled, below which it is stopped, and what is promised about it.
+
+All from out-of-fold margins of past SKUs. The promise about stopping takes a SKU's lowest margin over every look at
+which it could have been stopped: the ages of its test for the weekly list, the rounds of tests played again under small
+budgets for the plan of a running test. Where there is too little history for a promise, or the market has broken it,
+the threshold below which at most `policy.max_hits_lost` of all past hits fell stands in, and nothing is promised.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hitfinder.history import Examples
+from hitfinder.promise import (
+    ScalePromise,
+    StopPromise,
+    check_promise,
+    forward_losses,
+    promise_scale,
+    promise_stop,
+    withdraw_promise,
+)
+from hitfinder.settings import PolicySettings
+
+__all__ = ["learn_thresholds"]
+
+Array = npt.NDArray[np.float64]
+
+
+def learn_thresholds(
+    train: Examples, margin: Array, probability: Array, labels: pd.DataFrame, policy: PolicySettings
+) -> tuple[dict[str, float], dict[str, StopPromise | ScalePromise]]:
+    """Learn from which margin to scale, and below which to stop, on the weekly list and in a running test.
+
+    Parameters
+    ----------
+    train
+        The rows learned from.
+    margin, probability
+        Their out-of-fold margins, and what these are as probabilities.
+    labels
+        `sku_id, within_group, launched_at`.
+    policy
+        What is to be promised.
+
+    Returns
+    -------
+    (thresholds, promises)
+        `scale` (from it on), `stop` (below it, on a list) and `plan_stop` (below it, in a running test) as margins;
+        the promises of the same names.
+    """
+    place = _places(margin)
+    about = labels.set_index("sku_id").reindex(train.table["sku_id"])
+    rows = pd.DataFrame(
+        {
+            "sku": train.table["sku_id"].to_numpy(),
+            "batch": about["within_group"].to_numpy(),
+            "launched": about["launched_at"].to_numpy(),
+            "hit": train.hit,
+            "place": place,
+            "margin": margin,
+            "probability": probability,
+            "age": train.table["age_days"].to_numpy(dtype=float),
+            "exposed": train.table["impressions"].to_numpy(dtype=float, na_value=0.0),
+        }
+    )
+    really = rows[(train.trial < 0) & (rows["age"] > 0)]
+    # Copies of one batch are one batch: the first stands for it, its budget being another one than its neighbours'.
+    played = rows[(train.trial == 0) & (rows["exposed"] > 0)]
+    late = rows[train.copies >= 0]
+    thresholds: dict[str, float] = {}
+    promises: dict[str, StopPromise | ScalePromise] = {}
+    for name, looks in (("stop", really), ("plan_stop", played)):
+        chosen = looks if looks["hit"].any() else rows
+        thresholds[name], promises[name] = _stop(chosen, policy)
+    thresholds["scale"], promises["scale"] = _scale(late if late["hit"].any() else rows, policy)
+    # Nobody is told to stop and to scale.
+    thresholds["scale"] = max(thresholds["scale"], thresholds["stop"], thresholds["plan_stop"])
+    return thresholds, promises
+
+
+def _stop(looks: pd.DataFrame, policy: PolicySettings) -> tuple[float, StopPromise]:
+    skus = looks.loc[looks.groupby("sku")["place"].idxmin()]
+    allowed: dict[str, Any] = {"max_hits_lost": policy.max_hits_lost, "confidence": policy.confidence}
+    promise = promise_stop(skus["batch"], skus["hit"], skus["place"], **allowed)
+    losses = forward_losses(skus["batch"], skus["launched"], skus["hit"], skus["place"], **allowed)
+    promise = withdraw_promise(promise, check_promise(losses["lost_too_much"], confidence=policy.confidence))
+    if promise.holds and promise.threshold is not None:
+        return float(skus.loc[skus["place"] == promise.threshold, "margin"].min()), promise
+    hits = np.sort(skus.loc[skus["hit"] > 0, "margin"].to_numpy())
+    # The first hit that may not be lost: what is below it may.
+    return float(hits[int(np.floor(policy.max_hits_lost * len(hits) + 1e-9))]) if len(hits) else -np.inf, promise
+
+
+def _scale(late: pd.DataFrame, policy: PolicySettings) -> tuple[float, ScalePromise]:
+    last = late.sort_values("age", kind="stable").drop_duplicates("sku", keep="last")
+    promise = promise_scale(
+        last["batch"], last["hit"], last["probability"],
+        max_false_scaled=policy.max_false_scaled, confidence=policy.confidence,
+    )  # fmt: skip
+    if promise.holds and promise.threshold is not None:
+        return float(last.loc[last["probability"] >= promise.threshold, "margin"].min()), promise
+    # The F1 of scaling from here on: hits and misses balance best. Equal margins are scaled together.
+    order = last.sort_values("margin", ascending=False, kind="stable")
+    found = order["hit"].cumsum().to_numpy()
+    named = np.arange(1, len(order) + 1)
+    whole = np.append(order["margin"].to_numpy()[1:], -np.inf) < order["margin"].to_numpy()
+    balance = np.where(whole, 2 * found / (named + order["hit"].sum()), 0.0)
+    return float(order["margin"].iloc[int(np.argmax(balance))]), promise
+
+
+def _places(margin: Array) -> Array:
+    """Return each margin's place among all, in (0, 1): a scale that any score has."""
+    values = np.unique(margin)
+    places: Array = (np.searchsorted(values, margin) + 1) / (len(values) + 1)
+    return places

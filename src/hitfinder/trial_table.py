@@ -1,0 +1,270 @@
+"""Trials as tables: what a policy has bought so far, as signals, and its features by the SQL that serves everything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hitfinder.allocation import allocate, round_budget
+from hitfinder.features import count_pairs, features, set_scope
+from hitfinder.models.belief import Belief
+from hitfinder.settings import Settings
+from hitfinder.tables import COUNTS, MONEY, SIGNALS
+from hitfinder.trial import Pool, View
+from hitfinder.warehouse import build, frame, open_warehouse
+
+__all__ = ["BeliefPolicy", "TrialTable", "pool_of", "repeat_pool"]
+
+Array = npt.NDArray[np.float64]
+
+MEASURED = (*COUNTS, *MONEY)
+SKU_TYPES = {
+    **dict.fromkeys(("sku_id", "batch_id", "style_id", "category", "title"), "varchar"),
+    "price": "double",
+    "launched_at": "timestamp",
+}
+
+
+def pool_of(con: Any, labels: pd.DataFrame, settings: Settings) -> Pool | None:
+    """Take what the tests of labelled SKUs counted in full, from their launch to the end of the test window.
+
+    Parameters
+    ----------
+    con
+        After `features.set_scope` at a moment when the tests were over.
+    labels
+        `sku_id, within_group, hit`; see `labels.label`. `slots` of a batch is its number of hits.
+    settings
+        The test window and the period.
+
+    Returns
+    -------
+    Pool or None
+        In order of `sku_id`. Exposures are impressions where these were counted (and orders, where money was), else
+        periods. None where nothing was counted in any test window.
+    """
+    con.register("pooled_skus", labels[["sku_id"]])
+    rows = frame(
+        con,
+        f"""
+        select
+            reports.sku_id,
+            cast(floor((epoch(reports.period_start) - epoch(catalog.launched_at)) / scope.period_seconds) as bigint)
+            as period,
+            {", ".join(f"sum(reports.{name}) as {name}" for name in MEASURED)}
+        from reports
+        inner join catalog on reports.sku_id = catalog.sku_id
+        inner join pooled_skus on reports.sku_id = pooled_skus.sku_id
+        cross join scope
+        where
+            reports.superseded_at is null
+            and epoch(reports.period_start) >= epoch(catalog.launched_at)
+            and epoch(reports.period_start) < epoch(catalog.launched_at) + scope.test_seconds
+        group by reports.sku_id, period
+        order by reports.sku_id, period
+        """,
+    )
+    con.unregister("pooled_skus")
+    measured = [name for name in MEASURED if rows[name].notna().any()]
+    if not measured:
+        return None
+    known = labels.sort_values("sku_id").reset_index(drop=True)
+    batch, _ = pd.factorize(known["within_group"], sort=True)
+    slots = np.maximum(np.bincount(batch, weights=known["hit"].to_numpy(dtype=float)), 1).astype(np.int64)
+    place = known["sku_id"].searchsorted(rows["sku_id"])
+    n = len(known)
+    # Money can be thinned by the orders that it came with; without them one exposure would tell all of it.
+    if "impressions" in measured and ("orders" in measured or not {"revenue", "refunds"} & set(measured)):
+        totals = {}
+        for name in measured:
+            totals[name] = np.zeros(n)
+            np.add.at(totals[name], place, rows[name].fillna(0).to_numpy(dtype=float))
+        exposures = totals.pop("impressions").astype(np.int64)
+        return Pool(known["sku_id"].to_numpy(object), batch.astype(np.int64), exposures, totals, slots)
+    periods = int(np.ceil(settings.label.test_window / settings.signals.period))
+    counts = {}
+    for name in measured:
+        counts[name] = np.zeros((n, periods))
+        np.add.at(counts[name], (place, rows["period"].to_numpy()), rows[name].fillna(0).to_numpy(dtype=float))
+    exposures = np.full(n, periods, dtype=np.int64)
+    return Pool(known["sku_id"].to_numpy(object), batch.astype(np.int64), exposures, counts, slots)
+
+
+def repeat_pool(pool: Pool, copies: int) -> Pool:
+    """Return the pool several times over, each copy's batches being batches of their own.
+
+    Copy `c` of SKU `x` is called `x` for the first and `x` with a suffix for the others; the batches of copy `c` follow
+    those of the copy before.
+    """
+    batches = len(pool.slots)
+    return Pool(
+        sku_id=np.concatenate([pool.sku_id + (f"\x1f{c}" if c else "") for c in range(copies)]),
+        batch=np.concatenate([pool.batch + c * batches for c in range(copies)]),
+        exposures=np.tile(pool.exposures, copies),
+        counts={name: np.concatenate([values] * copies) for name, values in pool.counts.items()},
+        slots=np.tile(pool.slots, copies),
+    )
+
+
+class TrialTable:
+    """A warehouse that holds what has been bought in trials, one clock per batch.
+
+    Parameters
+    ----------
+    pool
+        The tests in full; only what a view has bought is ever put into a table.
+    catalog
+        One row per SKU of the pool, in its order: `style_id, category, price, title, launched_at`.
+    settings
+        The test window, which the rounds share, and the period.
+
+    Notes
+    -----
+    All SKUs of a batch are launched together, with the first of them: a policy starts them at once. A SKU that was
+    shown on fewer periods than its batch's clock has passed is as old as the periods that it was shown on.
+    """
+
+    def __init__(self, pool: Pool, catalog: pd.DataFrame, settings: Settings) -> None:
+        self.pool = pool
+        self.settings = settings
+        launch = catalog["launched_at"].groupby(pool.batch).transform("min").astype("datetime64[us]")
+        self.skus = pd.DataFrame(
+            {
+                "sku_id": pool.sku_id,
+                "batch_id": pool.batch.astype(str),
+                **{name: catalog[name].to_numpy() for name in ("style_id", "category", "price", "title")},
+                "launched_at": launch.to_numpy(),
+            }
+        )
+        self._rows: list[pd.DataFrame] = []
+        self._last: View | None = None
+        self._con = open_warehouse(threads=settings.model.threads)
+
+    def close(self) -> None:
+        """Let go of the warehouse."""
+        self._con.close()
+
+    def clock(self, view: View) -> npt.NDArray[np.datetime64]:
+        """Return the moment of knowledge of each SKU: its batch's launch and the rounds played."""
+        window = self.settings.label.test_window
+        passed: npt.NDArray[np.datetime64] = (self.skus["launched_at"] + window * view.round / view.rounds).to_numpy()
+        return passed
+
+    def signals(self, view: View) -> pd.DataFrame:
+        """Return what was bought so far as rows of `signals`, and what the SKUs' launches must be for it."""
+        if self.pool.by_period:
+            return self._by_period(view)
+        if self._last is not None and view.round == self._last.round + 1:
+            self._rows.append(self._round(self._last, view))
+        elif view.round == 0:
+            self._rows = []
+        elif self._last is None or view.round != self._last.round:
+            raise ValueError(f"trial: expected to see the rounds in order, got round {view.round}")
+        self._last = view
+        nothing = pd.DataFrame({"sku_id": pd.Series(dtype=object), "period_start": pd.Series(dtype="datetime64[us]")})
+        return pd.concat(self._rows, ignore_index=True) if self._rows else nothing
+
+    def features(self, view: View, rates: pd.DataFrame) -> pd.DataFrame:
+        """Return the features of every SKU of the pool, in its order, after the rounds that `view` has seen."""
+        self.look_after([view], list(rates["rate"]))
+        return self.features_looked_at(rates).set_index("sku_id").reindex(self.pool.sku_id).reset_index()
+
+    def look_after(self, views: list[View], rate_names: list[str]) -> None:
+        """Look at every SKU after the rounds of some views, the last of which has been shown already."""
+        con = self._con
+        newest = views[-1]
+        skus, signals = self.skus, self.signals(newest)
+        if self.pool.by_period:
+            if len(views) > 1:
+                raise ValueError("trial: by period one view can be looked at at a time")
+            period = np.timedelta64(self.settings.signals.period)
+            skus = skus.assign(launched_at=self.clock(newest) - newest.bought * period)
+        _put(con, "signals", signals, {c.name: c.sql_type for c in SIGNALS.columns})
+        _put(con, "skus", skus, SKU_TYPES)
+        set_scope(con, self.settings, pd.Timestamp(self.clock(newest).max()) + pd.Timedelta(days=1))
+        moments = pd.concat([pd.DataFrame({"as_of": self.clock(v), "sku_id": self.pool.sku_id}) for v in views])
+        _put(con, "moments", moments, {"as_of": "timestamp", "sku_id": "varchar"})
+        build(con, "visible")
+        build(con, "totals")
+        count_pairs(con, rate_names)
+
+    def features_looked_at(self, rates: pd.DataFrame) -> pd.DataFrame:
+        """Return the features of what was looked at last, under some pooling; see `features.features`."""
+        return features(self._con, rates)
+
+    def _round(self, before: View, after: View) -> pd.DataFrame:
+        bought = after.bought - before.bought
+        some = bought > 0
+        counts = {name: (after.counts[name] - before.counts[name])[some] for name in after.counts}
+        start = self.clock(before)[some]
+        return pd.DataFrame(
+            {
+                "sku_id": self.pool.sku_id[some],
+                "period_start": start,
+                "known_at": self.clock(after)[some],
+                "impressions": bought[some],
+                **counts,
+            }
+        )
+
+    def _by_period(self, view: View) -> pd.DataFrame:
+        period = np.timedelta64(self.settings.signals.period)
+        launch = self.clock(view) - view.bought * period
+        values = np.stack(list(self.pool.counts.values()))
+        place = np.arange(values.shape[2])
+        sku, at = np.nonzero((place[None, :] < view.bought[:, None]) & (values > 0).any(axis=0))
+        start = launch[sku] + at * period
+        return pd.DataFrame(
+            {
+                "sku_id": self.pool.sku_id[sku],
+                "period_start": start,
+                "known_at": start + period,
+                **{name: self.pool.counts[name][sku, at] for name in self.pool.counts},
+            }
+        )
+
+
+@dataclass(frozen=True)
+class BeliefPolicy:
+    """hitfinder's own policy: exposures go where they decide, SKUs are scaled by what is believed of them."""
+
+    belief: Belief
+    rates: pd.DataFrame
+    table: TrialTable
+
+    def spend(self, view: View, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        """Return the next round's exposures; there is no chance in it."""
+        del rng
+        features = self.table.features(view, self.rates)
+        mean, doubt = self.belief.mean(features), self.belief.doubt(features)
+        want = np.zeros(len(mean), dtype=np.int64)
+        for batch in range(len(view.slots)):
+            of = view.batch == batch
+            want[of] = allocate(
+                mean[of],
+                doubt[of],
+                view.room[of].astype(float),
+                round_budget(int(view.left[batch]), view.rounds_left),
+                int(view.slots[batch]),
+                view.rounds_left,
+                view.rounds,
+            )
+        return want
+
+    def score(self, view: View) -> Array:
+        """Return the expected standing of each SKU."""
+        return self.belief.mean(self.table.features(view, self.rates))
+
+
+def _put(con: Any, name: str, rows: pd.DataFrame, types: dict[str, str]) -> None:
+    """Make the table `name` with declared types; columns that did not come are NULL."""
+    con.register("rows_source", rows)
+    columns = ", ".join(
+        f"cast({column if column in rows else 'null'} as {kind}) as {column}" for column, kind in types.items()
+    )
+    con.execute(f"create or replace temp table {name} as select {columns} from rows_source")
+    con.unregister("rows_source")
