@@ -25,8 +25,8 @@ LAYERS = (
     ("ingest", "features", "pooling", "labels", "cohorts", "metrics", "curves", "comparison",
      "allocation", "trial", "policies", "promise"),
     ("models",),
-    ("training", "ranking", "reasons", "registry", "trial_table", "testplan", "history", "thresholds", "replay"),
-    ("report", "simulate", "livetest"),
+    ("training", "ranking", "reasons", "registry", "trial_table", "testplan", "history", "thresholds"),
+    ("report", "simulate", "livetest", "replays"),
     ("cli", "__main__", "__init__"),
 )
 LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names}

@@ -4,6 +4,7 @@ from hitfinder.errors import DataError, HitfinderError, ModelError, NotEnoughHis
 from hitfinder.models.hit_model import HitModel, open_model
 from hitfinder.ranking import rank
 from hitfinder.registry import load_model
+from hitfinder.replays import replay
 from hitfinder.settings import Settings, load_settings
 from hitfinder.testplan import plan
 from hitfinder.training import fit
@@ -22,4 +23,5 @@ __all__ = [
     "open_model",
     "plan",
     "rank",
+    "replay",
 ]

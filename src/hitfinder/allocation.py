@@ -65,7 +65,8 @@ def allocate(
     distance = (belief - border) / np.maximum(doubt, 1e-9 * doubt.max())
     # In logs, so that the nearest SKU keeps a share however far all are; weights below a billionth are as good as none.
     log_weight = -0.5 * sharpness(rounds_left, rounds) * distance**2 + np.log(np.maximum(doubt, 1e-12))
-    weight = np.exp(log_weight - np.where(room > 0, log_weight, -np.inf).max(initial=-1e300))
+    nearest = np.where(room > 0, log_weight, -np.inf).max()
+    weight = np.exp(np.minimum(log_weight - nearest, 0.0)) if np.isfinite(nearest) else np.zeros(n)
     return fill(np.where(weight < 1e-9, 0.0, weight), room, exposures)
 
 

@@ -7,6 +7,7 @@ are learned from beside the real ones. Their spending follows the rates alone, f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +26,7 @@ from hitfinder.pooling import choose_rates, fit_rates, load_pairs
 from hitfinder.settings import Settings
 from hitfinder.tables import SKUS
 from hitfinder.trial import play
-from hitfinder.trial_table import BeliefPolicy, TrialTable, pool_of, repeat_pool
+from hitfinder.trial_table import BeliefPolicy, TrialTable, catalog_of, pool_of, repeat_pool
 
 __all__ = ["Examples", "History", "examples_of", "in_states", "know", "moment_of_knowledge", "state_features"]
 
@@ -102,10 +103,19 @@ def moment_of_knowledge(con: Any, as_of: Any) -> pd.Timestamp:
     return pd.Timestamp(newest)
 
 
-def know(con: Any, settings: Settings, moment: pd.Timestamp, *, outcomes_given: bool) -> tuple[History, dict[str, int]]:
+def know(
+    con: Any,
+    settings: Settings,
+    moment: pd.Timestamp,
+    *,
+    outcomes_given: bool,
+    relabel: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
+) -> tuple[History, dict[str, int]]:
+    """Return what was known at a moment of the admitted tables, and how many groups of SKUs had which problem."""
     set_scope(con, settings, moment, max_rows=MAX_ROWS)
     every = label(con, settings, outcomes_given=outcomes_given)
     usable = every[every["problem"].isna()].reset_index(drop=True)
+    usable = usable if relabel is None else relabel(usable)
     named = {str(k): int(v) for k, v in every.groupby("problem")["within_group"].nunique().items()}
     n_hits = int(usable["hit"].sum())
     if len(usable) < MIN_SKUS or n_hits < MIN_HITS:
@@ -140,7 +150,7 @@ def _with_trials(history: History) -> History:
     belief = belief_of(history, examples_of(history, table, set(labels["sku_id"])))
     copies = int(np.clip(MAX_ROWS // (len(TRIAL_STATES) * len(labels)), 1, len(TRIAL_BUDGETS)))
     many = repeat_pool(pool, copies)
-    catalog = _frame_of(history.con, pool.sku_id)
+    catalog = catalog_of(history.con, pool.sku_id)
     trial = TrialTable(many, pd.concat([catalog] * copies, ignore_index=True), settings)
     # Neighbouring batches, and the copies of one batch, get different budgets.
     batches = np.arange(len(many.slots))
@@ -153,11 +163,6 @@ def _with_trials(history: History) -> History:
     trial.look_after([played.views[round_] for round_ in TRIAL_STATES], history.rate_names)
     base = pd.Series(np.tile(pool.sku_id, copies), index=many.sku_id)
     return replace(history, trial=trial, base=base)
-
-
-def _frame_of(con: Any, sku_id: npt.NDArray[np.object_]) -> pd.DataFrame:
-    rows: pd.DataFrame = con.execute("select * from catalog").df().set_index("sku_id").reindex(sku_id).reset_index()
-    return rows
 
 
 def belief_of(history: History, train: Examples) -> Belief:

@@ -3,7 +3,8 @@
 All from out-of-fold margins of past SKUs. The promise about stopping takes a SKU's lowest margin over every look at
 which it could have been stopped: the ages of its test for the weekly list, the rounds of tests played again under small
 budgets for the plan of a running test. Where there is too little history for a promise, or the market has broken it,
-the threshold below which at most `policy.max_hits_lost` of all past hits fell stands in, and nothing is promised.
+the threshold below which at most `policy.max_hits_lost` of all past hits fell stands in on the list, a running test
+stops nobody, and nothing is promised.
 """
 
 from __future__ import annotations
@@ -77,6 +78,9 @@ def learn_thresholds(
     for name, looks in (("stop", really), ("plan_stop", played)):
         chosen = looks if looks["hit"].any() else rows
         thresholds[name], promises[name] = _stop(chosen, policy)
+    if not promises["plan_stop"].holds:
+        # A running test need not give anybody up: who gets no exposures this round may get some in the next.
+        thresholds["plan_stop"] = -np.inf
     thresholds["scale"], promises["scale"] = _scale(late if late["hit"].any() else rows, policy)
     # Nobody is told to stop and to scale.
     thresholds["scale"] = max(thresholds["scale"], thresholds["stop"], thresholds["plan_stop"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -39,7 +40,7 @@ from hitfinder.settings import Settings
 from hitfinder.thresholds import learn_thresholds
 from hitfinder.warehouse import TableLike, open_warehouse
 
-__all__ = ["MIN_HITS", "MIN_SKUS", "fit"]
+__all__ = ["MIN_FOLD_HITS", "MIN_FOLD_SKUS", "MIN_HITS", "MIN_SKUS", "fit", "fit_admitted"]
 
 Array = npt.NDArray[np.float64]
 
@@ -92,13 +93,29 @@ def fit(
         admissions = admit_signals_and_skus(con, signals, skus, period=settings.signals.period, outcomes=outcomes)
         say_where_ids_differ(con, allowed=0.02)
         moment = moment_of_knowledge(con, as_of)
-        history, named = know(con, settings, moment, outcomes_given=outcomes is not None)
-        try:
-            return _learn(history, named, moment, admissions)
-        finally:
-            history.close()
+        return fit_admitted(con, settings, moment, admissions, outcomes_given=outcomes is not None)
     finally:
         con.close()
+
+
+def fit_admitted(
+    con: Any,
+    settings: Settings,
+    moment: pd.Timestamp,
+    admissions: list[Admission],
+    *,
+    outcomes_given: bool,
+    relabel: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
+) -> HitModel:
+    """Fit on tables that stand admitted in `con`, as of a moment; see `fit`.
+
+    `relabel` changes the labels before anything is learned from them: what a control wants.
+    """
+    history, named = know(con, settings, moment, outcomes_given=outcomes_given, relabel=relabel)
+    try:
+        return _learn(history, named, moment, admissions)
+    finally:
+        history.close()
 
 
 def _learn(history: History, named: dict[str, int], moment: pd.Timestamp, admissions: list[Admission]) -> HitModel:

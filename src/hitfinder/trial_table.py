@@ -17,7 +17,7 @@ from hitfinder.tables import COUNTS, MONEY, SIGNALS
 from hitfinder.trial import Pool, View
 from hitfinder.warehouse import build, frame, open_warehouse
 
-__all__ = ["BeliefPolicy", "TrialTable", "pool_of", "repeat_pool"]
+__all__ = ["BeliefPolicy", "TrialTable", "catalog_of", "pool_of", "repeat_pool"]
 
 Array = npt.NDArray[np.float64]
 
@@ -92,6 +92,12 @@ def pool_of(con: Any, labels: pd.DataFrame, settings: Settings) -> Pool | None:
         np.add.at(counts[name], (place, rows["period"].to_numpy()), rows[name].fillna(0).to_numpy(dtype=float))
     exposures = np.full(n, periods, dtype=np.int64)
     return Pool(known["sku_id"].to_numpy(object), batch.astype(np.int64), exposures, counts, slots)
+
+
+def catalog_of(con: Any, sku_id: npt.NDArray[np.object_]) -> pd.DataFrame:
+    """Return the catalog's rows of some SKUs, in their order."""
+    rows: pd.DataFrame = con.execute("select * from catalog").df().set_index("sku_id").reindex(sku_id).reset_index()
+    return rows
 
 
 def repeat_pool(pool: Pool, copies: int) -> Pool:
@@ -239,15 +245,19 @@ class BeliefPolicy:
     def spend(self, view: View, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         """Return the next round's exposures; there is no chance in it."""
         del rng
-        features = self.table.features(view, self.rates)
+        return self.share_out(self.table.features(view, self.rates), view, view.room)
+
+    def share_out(self, features: pd.DataFrame, view: View, room: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Share the next round out by what is known of each SKU; those without room get none."""
         mean, doubt = self.belief.mean(features), self.belief.doubt(features)
         want = np.zeros(len(mean), dtype=np.int64)
-        for batch in range(len(view.slots)):
-            of = view.batch == batch
+        order = np.argsort(view.batch, kind="stable")
+        ends = np.cumsum(np.bincount(view.batch, minlength=len(view.slots)))
+        for batch, of in enumerate(np.split(order, ends[:-1])):
             want[of] = allocate(
                 mean[of],
                 doubt[of],
-                view.room[of].astype(float),
+                room[of].astype(float),
                 round_budget(int(view.left[batch]), view.rounds_left),
                 int(view.slots[batch]),
                 view.rounds_left,
