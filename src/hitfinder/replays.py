@@ -90,17 +90,17 @@ class ModelPolicy:
         """Return the next round's exposures; SKUs told to stop get none."""
         del rng
         features = self.table.features(view, self.model.rates)
-        stop = (self._margin(features) < self.model.thresholds["plan_stop"]) & (view.bought > 0)
+        shown = self.model.margin_shown(self._described(features))
+        stop = (shown < self.model.thresholds["plan_stop"]) & (view.bought > 0)
         self.stopped |= stop
-        return self.spending.share_out(features, view, np.where(stop, 0, view.room))
+        return self.spending.share_out(features, replace(view, room=np.where(stop, 0, view.room)))
 
     def score(self, view: View) -> Array:
         """Return the model's margins."""
-        return self._margin(self.table.features(view, self.model.rates))
+        return self.model.margin(self._described(self.table.features(view, self.model.rates)))
 
-    def _margin(self, features: pd.DataFrame) -> Array:
-        table = self.model.describe(features, self.skus, self.vectors)
-        return self.model.estimator.margin(self.model.matrix(table))
+    def _described(self, features: pd.DataFrame) -> pd.DataFrame:
+        return self.model.describe(features, self.skus, self.vectors)
 
 
 @dataclass(frozen=True)

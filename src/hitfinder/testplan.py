@@ -13,7 +13,6 @@ from hitfinder.errors import DataError, ModelError
 from hitfinder.features import count_pairs, features, look_at, set_scope
 from hitfinder.history import moment_of_knowledge
 from hitfinder.models.hit_model import HitModel
-from hitfinder.ranking import action
 from hitfinder.warehouse import TableLike, open_warehouse
 
 __all__ = ["PLANNED_COLUMNS", "plan"]
@@ -86,10 +85,15 @@ def plan(
         table = model.describe(features(con, model.rates), rows)
     finally:
         con.close()
+    if table.empty:
+        kinds = {"sku_id": object, "exposures": np.int64, "action": object, "hit_probability": float}
+        return pd.DataFrame({name: pd.Series(dtype=kinds[name]) for name in PLANNED_COLUMNS})
     bought = _bought(model, table)
-    margin = model.estimator.margin(model.matrix(table))
-    said = np.where(bought > 0, action(model, margin, stop="plan_stop"), "test")
-    room = np.where(said == "stop", 0.0, np.maximum(exposure_cap - bought, 0.0))
+    margin = model.margin(table)
+    # By what it has shown: what a SKU is called changes nobody's exposures.
+    stop = (model.margin_shown(table) < model.thresholds["plan_stop"]) & (bought > 0)
+    scale = (margin >= model.thresholds["scale"]) & (bought > 0)
+    room = np.where(stop, 0.0, np.maximum(exposure_cap - bought, 0.0))
     wanted = allocate(
         model.belief.mean(table),
         model.belief.doubt(table),
@@ -103,7 +107,7 @@ def plan(
         {
             "sku_id": table["sku_id"],
             "exposures": wanted,
-            "action": said,
+            "action": np.where(stop, "stop", np.where(scale, "scale", "test")),
             "hit_probability": model.estimator.calibration_.interval(margin)[0],
         }
     )

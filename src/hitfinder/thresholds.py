@@ -33,7 +33,7 @@ Array = npt.NDArray[np.float64]
 
 
 def learn_thresholds(
-    train: Examples, margin: Array, probability: Array, labels: pd.DataFrame, policy: PolicySettings
+    train: Examples, margin: Array, shown: Array, probability: Array, labels: pd.DataFrame, policy: PolicySettings
 ) -> tuple[dict[str, float], dict[str, StopPromise | ScalePromise]]:
     """Learn from which margin to scale, and below which to stop, on the weekly list and in a running test.
 
@@ -41,8 +41,8 @@ def learn_thresholds(
     ----------
     train
         The rows learned from.
-    margin, probability
-        Their out-of-fold margins, and what these are as probabilities.
+    margin, shown, probability
+        Their out-of-fold margins, the same titles aside, and what the former are as probabilities.
     labels
         `sku_id, within_group, launched_at`.
     policy
@@ -54,7 +54,7 @@ def learn_thresholds(
         `scale` (from it on), `stop` (below it, on a list) and `plan_stop` (below it, in a running test) as margins;
         the promises of the same names.
     """
-    place = _places(margin)
+    own = np.where(train.trial < 0, margin, shown)
     about = labels.set_index("sku_id").reindex(train.table["sku_id"])
     rows = pd.DataFrame(
         {
@@ -62,8 +62,8 @@ def learn_thresholds(
             "batch": about["within_group"].to_numpy(),
             "launched": about["launched_at"].to_numpy(),
             "hit": train.hit,
-            "place": place,
-            "margin": margin,
+            "place": _places(own),
+            "margin": own,
             "probability": probability,
             "age": train.table["age_days"].to_numpy(dtype=float),
             "exposed": train.table["impressions"].to_numpy(dtype=float, na_value=0.0),

@@ -198,7 +198,11 @@ def _fit_on(history: History, skus: set[str], winner: str, report: dict[str, Any
         estimator = HitClassifier(kind="rule").fit(model.matrix(train.table), train.hit, copies=train.copies)
     margin = estimator.oof_margin_
     probability = estimator.calibration_.interval(margin)[0]
-    thresholds, promises = learn_thresholds(train, margin, probability, history.labels, settings.policy)
+    judge = replace(model, estimator=estimator, winner=winner)
+    final = judge.margin(train.table)
+    scaled = _on_final_scale(margin, final, train.folds)
+    shown = scaled + judge.margin_shown(train.table) - final
+    thresholds, promises = learn_thresholds(train, scaled, shown, probability, history.labels, settings.policy)
     order = np.argsort(margin, kind="stable")
     weight = np.where(train.copies >= 0, train.weight, 0.0)[order]
     curve = IsotonicRegression(out_of_bounds="clip").fit(margin[order], train.value[order], weight)
@@ -288,6 +292,20 @@ def _fit_estimator(
         copies=train.copies,
         lists=train.lists,
     )
+
+
+def _on_final_scale(margin: Array, final: Array, folds: npt.NDArray[np.int64]) -> Array:
+    """Bring each fold's margins to the scale of the final model, by a line: folds differ in their spread.
+
+    What a fold's model has not seen stays unseen: within a fold no two margins change their order.
+    """
+    scaled = margin.copy()
+    for fold in np.unique(folds):
+        rows = folds == fold
+        if np.ptp(margin[rows]) > 0:
+            slope, level = np.polyfit(margin[rows], final[rows], 1)
+            scaled[rows] = level + max(float(slope), 1e-6) * margin[rows]
+    return scaled
 
 
 def _importance(estimator: HitClassifier, design: Design, train: Examples) -> dict[str, float]:

@@ -8,7 +8,7 @@ information here. Where exposures are not counted, whole periods are bought in t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -48,6 +48,8 @@ class Pool:
         periods.
     slots : array of int, shape (batches,)
         How many SKUs of each batch can be scaled.
+    measured : dict of name to array of bool, shape (n,)
+        Of which SKUs a count was measured at all; a name that is not there was measured of all.
     """
 
     sku_id: npt.NDArray[np.object_]
@@ -55,6 +57,7 @@ class Pool:
     exposures: IntArray
     counts: dict[str, Array]
     slots: IntArray
+    measured: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
 
     @property
     def by_period(self) -> bool:

@@ -77,6 +77,8 @@ def pool_of(con: Any, labels: pd.DataFrame, settings: Settings) -> Pool | None:
     slots = np.maximum(np.bincount(batch, weights=known["hit"].to_numpy(dtype=float)), 1).astype(np.int64)
     place = known["sku_id"].searchsorted(rows["sku_id"])
     n = len(known)
+    # A count that was never reported of a SKU is not known; it is no 0.
+    told = {name: np.bincount(place, weights=rows[name].notna(), minlength=n) > 0 for name in measured}
     # Money can be thinned by the orders that it came with; without them one exposure would tell all of it.
     if "impressions" in measured and ("orders" in measured or not {"revenue", "refunds"} & set(measured)):
         totals = {}
@@ -84,14 +86,14 @@ def pool_of(con: Any, labels: pd.DataFrame, settings: Settings) -> Pool | None:
             totals[name] = np.zeros(n)
             np.add.at(totals[name], place, rows[name].fillna(0).to_numpy(dtype=float))
         exposures = totals.pop("impressions").astype(np.int64)
-        return Pool(known["sku_id"].to_numpy(object), batch.astype(np.int64), exposures, totals, slots)
+        return Pool(known["sku_id"].to_numpy(object), batch.astype(np.int64), exposures, totals, slots, told)
     periods = int(np.ceil(settings.label.test_window / settings.signals.period))
     counts = {}
     for name in measured:
         counts[name] = np.zeros((n, periods))
         np.add.at(counts[name], (place, rows["period"].to_numpy()), rows[name].fillna(0).to_numpy(dtype=float))
     exposures = np.full(n, periods, dtype=np.int64)
-    return Pool(known["sku_id"].to_numpy(object), batch.astype(np.int64), exposures, counts, slots)
+    return Pool(known["sku_id"].to_numpy(object), batch.astype(np.int64), exposures, counts, slots, told)
 
 
 def catalog_of(con: Any, sku_id: npt.NDArray[np.object_]) -> pd.DataFrame:
@@ -103,16 +105,16 @@ def catalog_of(con: Any, sku_id: npt.NDArray[np.object_]) -> pd.DataFrame:
 def repeat_pool(pool: Pool, copies: int) -> Pool:
     """Return the pool several times over, each copy's batches being batches of their own.
 
-    Copy `c` of SKU `x` is called `x` for the first and `x` with a suffix for the others; the batches of copy `c` follow
-    those of the copy before.
+    Copy `c` of SKU `x` is called `c:x`; the batches of copy `c` follow those of the copy before.
     """
     batches = len(pool.slots)
     return Pool(
-        sku_id=np.concatenate([pool.sku_id + (f"\x1f{c}" if c else "") for c in range(copies)]),
+        sku_id=np.concatenate([f"{c}:" + pool.sku_id for c in range(copies)]),
         batch=np.concatenate([pool.batch + c * batches for c in range(copies)]),
         exposures=np.tile(pool.exposures, copies),
         counts={name: np.concatenate([values] * copies) for name, values in pool.counts.items()},
         slots=np.tile(pool.slots, copies),
+        measured={name: np.tile(known, copies) for name, known in pool.measured.items()},
     )
 
 
@@ -205,7 +207,7 @@ class TrialTable:
     def _round(self, before: View, after: View) -> pd.DataFrame:
         bought = after.bought - before.bought
         some = bought > 0
-        counts = {name: (after.counts[name] - before.counts[name])[some] for name in after.counts}
+        counts = {name: self._known(name, after.counts[name] - before.counts[name])[some] for name in after.counts}
         start = self.clock(before)[some]
         return pd.DataFrame(
             {
@@ -229,9 +231,16 @@ class TrialTable:
                 "sku_id": self.pool.sku_id[sku],
                 "period_start": start,
                 "known_at": start + period,
-                **{name: self.pool.counts[name][sku, at] for name in self.pool.counts},
+                **{name: self._known(name, self.pool.counts[name])[sku, at] for name in self.pool.counts},
             }
         )
+
+    def _known(self, name: str, values: Array) -> Array:
+        """Return the values with NaN where the count was not measured of the SKU."""
+        measured = self.pool.measured.get(name)
+        if measured is None or measured.all():
+            return values
+        return np.where(measured if values.ndim == 1 else measured[:, None], values, np.nan)
 
 
 @dataclass(frozen=True)
@@ -245,10 +254,10 @@ class BeliefPolicy:
     def spend(self, view: View, rng: np.random.Generator) -> npt.NDArray[np.int64]:
         """Return the next round's exposures; there is no chance in it."""
         del rng
-        return self.share_out(self.table.features(view, self.rates), view, view.room)
+        return self.share_out(self.table.features(view, self.rates), view)
 
-    def share_out(self, features: pd.DataFrame, view: View, room: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Share the next round out by what is known of each SKU; those without room get none."""
+    def share_out(self, features: pd.DataFrame, view: View) -> npt.NDArray[np.int64]:
+        """Share the next round out by what is known of each SKU."""
         mean, doubt = self.belief.mean(features), self.belief.doubt(features)
         want = np.zeros(len(mean), dtype=np.int64)
         order = np.argsort(view.batch, kind="stable")
@@ -257,7 +266,7 @@ class BeliefPolicy:
             want[of] = allocate(
                 mean[of],
                 doubt[of],
-                room[of].astype(float),
+                view.room[of].astype(float),
                 round_budget(int(view.left[batch]), view.rounds_left),
                 int(view.slots[batch]),
                 view.rounds_left,

@@ -124,6 +124,14 @@ class HitModel:
             columns[f"sku.{name}"] = values.to_numpy(dtype=float)[place]
         return table.drop(columns=[c for c in columns if c in table]).assign(**columns)
 
+    def margin(self, table: pd.DataFrame) -> Array:
+        """Return the margin of each row of a described table, higher is better."""
+        return self.estimator.margin(self.matrix(table))
+
+    def margin_shown(self, table: pd.DataFrame) -> Array:
+        """Return margins by what was shown alone, titles and attributes aside: what a running test stops by."""
+        return self.margin(table.assign(content=0.0))
+
     def unknown(self, table: pd.DataFrame) -> Array:
         """Return the share of what was not known of each row at its launch that is not known yet, in (0, 1].
 

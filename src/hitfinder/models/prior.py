@@ -109,36 +109,36 @@ def fit_prior(
     mean, scale = _location_and_scale(X, weight)
     Z = LinearPrior(mean, scale, np.zeros(X.shape[1]), 0.0).standardised(X)
 
-    def within(rows: npt.NDArray[np.bool_]) -> tuple[Array, Array, Array]:
-        """Return features and target less what they have in common on their lists, and the weights, of some rows."""
-        if lists is None:
-            return Z[rows], target[rows], weight[rows]
-        both = _less_list_means(np.column_stack([Z[rows], target[rows]]), weight[rows], lists[rows])
-        return both[:, :-1], both[:, -1], weight[rows]
+    names = np.unique(folds)
+    inner, aim = Z, target
+    if lists is not None:
+        # A list that two folds share is two lists: no mean has seen a held fold.
+        both = np.column_stack([Z, target])
+        less = _less_list_means(both, weight, np.unique([lists, folds], axis=1, return_inverse=True)[1])
+        inner, aim = less[:, :-1], less[:, -1]
+    # Sums over rows add up over folds: "all but one" is the whole less that one, whatever the penalty.
+    raw = _Sums({name: _moments(Z[folds == name], target[folds == name], weight[folds == name]) for name in names})
+    own = _Sums({name: _moments(inner[folds == name], aim[folds == name], weight[folds == name]) for name in names})
 
-    def finished(coefficients: Array, rows: npt.NDArray[np.bool_]) -> LinearPrior:
+    def finished(coefficients: Array, left_out: Any = None) -> LinearPrior:
         """Set the level, and the levels of whole lists, by the rows as they are."""
-        raw = _moments(Z[rows], target[rows], weight[rows])
+        sums = raw.but(left_out)
         if lists is not None:
-            coefficients = _shift_lists(coefficients, raw, _moments(*within(rows)))
-        level = float((raw[2] - raw[1] @ coefficients) / raw[0])
+            coefficients = _shift_lists(coefficients, sums, own.but(left_out))
+        level = float((sums[2] - sums[1] @ coefficients) / sums[0])
         return LinearPrior(mean, scale, coefficients, level)
 
-    everywhere = np.ones(len(X), dtype=bool)
-    names = np.unique(folds)
     if len(names) < 2:
-        only = finished(_solve(_moments(*within(everywhere)), PENALTIES[-1], anchor)[0], everywhere)
+        only = finished(_solve(own.but(None), PENALTIES[-1], anchor)[0])
         return only, only.score(X)
     fitted: dict[tuple[float, Any], Array] = {}
     errors = {penalty: np.zeros(len(names)) for penalty in PENALTIES}
     for place, name in enumerate(names):
         held = folds == name
-        # Neither the coefficients nor a list's mean has seen the held fold.
-        rest = _moments(*within(~held))
-        features, aim, share = within(held)
         for penalty in PENALTIES:
-            coefficients, intercept = _solve(rest, penalty, anchor)
-            errors[penalty][place] = np.average((aim - features @ coefficients - intercept) ** 2, weights=share)
+            coefficients, intercept = _solve(own.but(name), penalty, anchor)
+            missed = (aim[held] - inner[held] @ coefficients - intercept) ** 2
+            errors[penalty][place] = np.average(missed, weights=weight[held])
             fitted[penalty, name] = coefficients
     least = min(PENALTIES, key=lambda p: float(errors[p].mean()))
     # The spread of the difference, not of the error: folds differ in how hard they are for every penalty.
@@ -151,8 +151,22 @@ def fit_prior(
     scores = np.zeros(len(X))
     for name in names:
         held = folds == name
-        scores[held] = finished(fitted[chosen, name], ~held).score(X[held])
-    return finished(_solve(_moments(*within(everywhere)), chosen, anchor)[0], everywhere), scores
+        scores[held] = finished(fitted[chosen, name], name).score(X[held])
+    return finished(_solve(own.but(None), chosen, anchor)[0]), scores
+
+
+class _Sums:
+    """Sums of each fold, and of all folds but one."""
+
+    def __init__(self, parts: dict[Any, tuple[Any, ...]]) -> None:
+        self.parts = parts
+        self.whole = tuple(np.sum(values, axis=0) for values in zip(*parts.values(), strict=True))
+
+    def but(self, left_out: Any) -> tuple[Any, ...]:
+        """Return the sums without a fold; None for all of them."""
+        if left_out is None:
+            return self.whole
+        return tuple(total - part for total, part in zip(self.whole, self.parts[left_out], strict=True))
 
 
 def fit_platt(scores: Array, y: Array, weight: Array) -> tuple[float, float]:

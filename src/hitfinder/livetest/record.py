@@ -1,0 +1,171 @@
+"""The record of live tests: the decisions file, read and appended to by one call at a time."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+from urllib.parse import unquote
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hitfinder.admission import admit
+from hitfinder.errors import DataError, HitfinderError
+from hitfinder.livetest.files import write_whole
+from hitfinder.livetest.rounds import SCHEMA
+from hitfinder.tables import DECISIONS
+from hitfinder.warehouse import open_warehouse
+
+__all__ = ["Record", "open_record"]
+
+LOCK_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Record:
+    """The decisions file as it was read, and the way to append to it; valid while its lock is held."""
+
+    path: Path
+    table: pa.Table
+
+    def rounds(self, test: str) -> dict[int, pd.DataFrame]:
+        """Return the rows of each decided round of a test.
+
+        Raises
+        ------
+        DataError
+            A round has more or fewer rows than were decided.
+        """
+        reasons = pd.Series(self.table.column("reason").to_pylist(), dtype=object)
+        found = reasons.str.extract(r"^test=([^;]*);round=(\d{1,18})/\d+(?:;.*?\bskus=(\d+))?")
+        names = {name: unquote(name) for name in found[0].dropna().unique()}
+        mine = found[found[0].map(names) == test]
+        rounds = {}
+        for number, rows in mine.groupby(mine[1].astype(int)):
+            declared = rows[2].dropna().astype(int)
+            if len(declared) and not (declared == len(rows)).all():
+                raise DataError(
+                    f"{self.path}: expected {declared.iloc[0]} rows for round {number} of {test}, got {len(rows)}; "
+                    "rows were lost or added: restore the file"
+                )
+            rounds[int(str(number))] = self.table.take(pa.array(rows.index)).to_pandas()
+        return rounds
+
+    def append(self, rows: pa.Table) -> None:
+        """Write the file anew with more rows; after a crash it is the old one or the new one, whole."""
+        table = pa.concat_tables([self.table, rows])
+        content = io.BytesIO()
+        if self.path.suffix.lower() == ".parquet":
+            pq.write_table(table, content, compression="zstd")
+        else:
+            # Moments in full and texts as they are: this file is for programs.
+            text = table.to_pandas(integer_object_nulls=True).to_csv(index=False, lineterminator="\r\n")
+            content.write(text.encode("utf-8-sig"))
+        write_whole(self.path, content.getvalue())
+
+
+@contextmanager
+def open_record(path: str | Path) -> Iterator[Record]:
+    """Open the decisions file for one call alone.
+
+    Parameters
+    ----------
+    path
+        A ``.parquet`` or ``.csv`` file; it need not be there yet. Its lock is ``.<name>.lock`` beside it. That file
+        stays, empty; the operating system lets go of the lock when a process ends, however it ends.
+
+    Raises
+    ------
+    DataError
+        Another suffix, columns that `decisions` has not, or a row that breaks a rule: it could be a round's.
+    HitfinderError
+        The folder can't be written, or another call is at work for longer than a minute.
+    """
+    # A link's lock and its new content belong beside the file that it leads to.
+    path = Path(path).resolve()
+    if path.suffix.lower() not in (".parquet", ".csv"):
+        raise DataError(f"{path}: expected a name that ends in .parquet or .csv, got {path.suffix or 'no suffix'!r}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_name(f".{path.name}.lock").open("ab")
+    except OSError as error:
+        raise HitfinderError(f"{path}: can't be written ({error.strerror}); choose another place") from None
+    with lock:
+        _wait_for(lock, path)
+        yield Record(path, _read(path))
+
+
+def _read(path: Path) -> pa.Table:
+    if not path.exists():
+        return SCHEMA.empty_table()
+    con = open_warehouse(threads=1)
+    try:
+        with _without_pattern(path) as plain:
+            admission = admit(con, DECISIONS, str(plain))
+        if admission.rejects or admission.ignored_columns:
+            raise DataError(
+                f"{path}: expected only rows and columns of the table decisions, got {admission}; nothing may be lost "
+                "from this file: mend it, or give another"
+            )
+        rows = con.sql(f"select {', '.join(DECISIONS.column_names)} from decisions order by decided_at, sku_id")
+        return rows.to_arrow_table().cast(SCHEMA)
+    finally:
+        con.close()
+
+
+@contextmanager
+def _without_pattern(path: Path) -> Iterator[Path]:
+    """Give a file under a name that no reader takes for a pattern: `d[1].csv` would be read as `d1.csv`."""
+    if not re.search(r"[*?\[\]]", str(path)):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="hitfinder-") as folder:
+        yield Path(shutil.copy(path, Path(folder) / f"decisions{path.suffix}"))
+
+
+def _wait_for(lock: IO[bytes], path: Path) -> None:
+    deadline = time.monotonic() + LOCK_SECONDS
+    while not _locked(lock):
+        if time.monotonic() > deadline:
+            raise HitfinderError(
+                f"{path}: another call has been at work on it for {LOCK_SECONDS:.0f} s; try again later"
+            )
+        time.sleep(0.05)
+
+
+if sys.platform == "win32":
+
+    def _locked(lock: IO[bytes]) -> bool:
+        import msvcrt
+
+        try:
+            lock.seek(0)
+            msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+else:
+
+    def _locked(lock: IO[bytes]) -> bool:
+        import fcntl
+
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise HitfinderError(
+                f"{lock.name}: can't be locked ({error.strerror}); keep the decisions on a disk that knows locks"
+            ) from None
+        return True
