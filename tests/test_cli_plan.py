@@ -88,6 +88,7 @@ def test_a_round_is_what_the_planner_says_and_every_path_is_told(plan, shop, tmp
     assert out.splitlines() == [
         f"test {newest}: 0 of 60,000 exposures spent before, by the decisions (the signals show 0)",
         f"round 1 of 6: {spent:,} exposures for {some} of {len(mine)} SKUs; {60_000 - spent:,} of 60,000 left",
+        f"Promise about stopping: {model.promises['plan_stop'].sentence()}",
         f"wrote {tmp_path / 'decisions.parquet'}",
         f"wrote {tmp_path / 'plan.csv'}",
         f"wrote {tmp_path / 'plan.xlsx'}",
@@ -166,9 +167,13 @@ def test_a_folder_gets_csv_and_workbook_in_chinese_where_asked(plan, shop, tmp_p
     _, newest, _ = shop
     status, out, _ = plan(1, out=tmp_path / "plans", language="zh")
     name = tmp_path / "plans" / f"plan-{newest}-round-1"
+    promise = fitted()[1].promises["plan_stop"].sentence("zh")
     assert status == 0
+    assert f"停测承诺：{promise}" in out.splitlines()
     assert out.splitlines()[-2:] == [f"wrote {name}.csv", f"wrote {name}.xlsx"]
-    sheet = openpyxl.load_workbook(f"{name}.xlsx")["投放计划"]
+    book = openpyxl.load_workbook(f"{name}.xlsx")
+    assert ("停测承诺", promise) in [(row[0].value, row[1].value) for row in book["说明"].iter_rows()]
+    sheet = book["投放计划"]
     assert [cell.value for cell in sheet[1]] == ["SKU 编号", "本轮曝光", "建议动作", "爆款概率"]
     assert isinstance(sheet["B2"].value, int)
 

@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,6 +25,7 @@ from hitfinder.admission import admit
 from hitfinder.errors import DataError, HitfinderError, SettingsError
 from hitfinder.livetest import open_record, plan_round, planning, record
 from hitfinder.livetest.rounds import Round, decisions_of, in_order, round_of
+from hitfinder.promise import StopPromise
 from hitfinder.settings import parse_settings
 from hitfinder.tables import DECISIONS
 from hitfinder.warehouse import open_warehouse
@@ -31,7 +33,9 @@ from hitfinder.warehouse import open_warehouse
 # Signals that come late are the rule here; what is said of them has tests of its own.
 pytestmark = pytest.mark.filterwarnings("ignore:earlier rounds decided", "ignore:.* stay unspent")
 
+PROMISE = StopPromise(threshold=0.03, max_hits_lost=0.1, confidence=0.9, n_batches=24, needed=9)
 MODEL = SimpleNamespace(
+    promises={"plan_stop": PROMISE},
     settings=parse_settings({"model": {"threads": 1}}),
     rates=pd.DataFrame({"rate": ["clicks_per_impression"]}),
     version="stub/1",
@@ -252,8 +256,11 @@ names = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"]), min_size=1,
     numbers=st.lists(st.integers(0, 10**10), min_size=7, max_size=7),
     probability=st.floats(0, 1),
     suffix=st.sampled_from(["parquet", "csv"]),
+    promise=st.sampled_from([PROMISE, replace(PROMISE, threshold=None), replace(PROMISE, withdrawn=True), None]),
 )
-def test_a_round_comes_back_from_the_record_as_it_went_in(tmp_path_factory, test, ids, numbers, probability, suffix):
+def test_a_round_comes_back_from_the_record_as_it_went_in(
+    tmp_path_factory, test, ids, numbers, probability, suffix, promise
+):  # fmt: skip
     table = pd.DataFrame(
         {
             "sku_id": ids,
@@ -262,7 +269,7 @@ def test_a_round_comes_back_from_the_record_as_it_went_in(tmp_path_factory, test
             "hit_probability": probability,
         }
     )
-    there = Round(test, *numbers[:7], LAUNCH, LAUNCH + pd.Timedelta(microseconds=1), "m/1", in_order(table))
+    there = Round(test, *numbers[:7], LAUNCH, LAUNCH + pd.Timedelta(microseconds=1), "m/1", in_order(table), promise)
     path = tmp_path_factory.mktemp("record") / f"decisions.{suffix}"
     with open_record(path) as held:
         held.append(decisions_of(there))
@@ -420,7 +427,7 @@ if name == "stuck":
 (folder / f"ready-{name}").touch()
 while not all((folder / f"ready-{other}").exists() for other in others):
     time.sleep(0.01)
-model = SimpleNamespace(settings=parse_settings({"model": {"threads": 1}}), version="stub/1",
+model = SimpleNamespace(settings=parse_settings({"model": {"threads": 1}}), version="stub/1", promises={},
                         rates=pd.DataFrame({"rate": ["clicks_per_impression"]}))
 try:
     plan_round(model, folder / "signals.parquet", folder / "skus.parquet", decisions=folder / "decisions.parquet",
@@ -494,7 +501,7 @@ def test_spent_is_what_was_decided_or_what_was_seen_whichever_is_larger(plan, tm
 
 
 def test_the_last_line_says_what_the_round_costs_and_what_is_left(plan):
-    assert str(plan(1)).splitlines()[-1] == "round 1 of 6: 999 exposures for 3 of 4 SKUs; 5,001 of 6,000 left"
+    assert str(plan(1)).splitlines()[-2] == "round 1 of 6: 999 exposures for 3 of 4 SKUs; 5,001 of 6,000 left"
 
 
 def test_signals_without_impressions_are_counted_in_days_where_history_was(plan):
@@ -723,7 +730,39 @@ def test_the_second_sheet_says_what_the_round_was_planned_with(plan, tmp_path):
         "Most exposures of a SKU": 1_000,
         "Model": "stub/1",
         "As of (UTC)": (LAUNCH + pd.Timedelta(days=1)).to_pydatetime(),
+        "Promise about stopping": PROMISE.sentence(),
     }
+
+
+NO_PROMISE = StopPromise(threshold=None, max_hits_lost=0.1, confidence=0.9, n_batches=6, needed=9)
+SAID = {
+    "en": ["About", "Promise about stopping", ": ", "The record of this round does not say what was promised."],
+    "zh": ["说明", "停测承诺", "：", "本轮记录中没有承诺信息。"],
+}
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("promise", [PROMISE, NO_PROMISE, None], ids=["promised", "too few batches", "not known"])
+def test_a_round_says_what_was_promised_about_stopping_or_that_nothing_was(plan, tmp_path, language, promise):
+    model = SimpleNamespace(**{**vars(MODEL), "promises": {} if promise is None else {"plan_stop": promise}})
+    done = plan(1, model=model, language=language)
+    sheet, name, colon, unknown = SAID[language]
+    sentence = unknown if promise is None else promise.sentence(language)
+    facts = {row[0].value: row[1].value for row in openpyxl.load_workbook(tmp_path / "plan.xlsx")[sheet].iter_rows()}
+    assert facts[name] == sentence
+    assert done.say(language).splitlines()[-1] == f"{name}{colon}{sentence}"
+    assert done.say() == str(done)
+    with pytest.raises(SettingsError, match="en or zh, got 'fr'"):
+        done.say("fr")
+
+
+def test_what_was_promised_stays_as_it_was_when_the_round_was_decided(plan, tmp_path):
+    plan(1)
+    whole = (tmp_path / "plan.xlsx").read_bytes()
+    later = SimpleNamespace(**{**vars(MODEL), "promises": {"plan_stop": NO_PROMISE}})
+    done = plan(1, model=later, again=True)
+    assert done.round.promise == PROMISE
+    assert (tmp_path / "plan.xlsx").read_bytes() == whole
 
 
 def test_a_folder_gets_both_kinds_under_names_that_a_disk_can_hold(odd, tmp_path):

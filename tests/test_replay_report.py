@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 
 from hitfinder.errors import DataError, HitfinderError, SettingsError
+from hitfinder.replays import PRICE, SHUFFLED
 from hitfinder.report.replay import (
     FULL,
     OURS,
@@ -279,7 +280,7 @@ def test_the_headline_says_so_where_there_is_nothing_to_compare_with():
 def test_without_us_the_headline_is_the_best_peers(results):
     others = results[results["policy"] != OURS]
     better = table_of(others, rows_of("rule of thumb", 0.25, [2, 3, 2]))
-    assert "rule of thumb finds the full test's hits and saves 75%" in say_replay(
+    assert "rule of thumb finds the full test's hits at the smallest budget played and saves 75%" in say_replay(
         summarise_replay(better, seed=0, draws=50)
     )
 
@@ -327,8 +328,8 @@ def test_the_title_claims_no_saving_that_may_as_well_be_none(tmp_path):
     shaky = table_of(rows_of(OURS, 0.1, [4, 4, 4, 0, 0, 0]), rows_of(FULL, 1.0, [2] * 6))
     summary = summarise_replay(shaky, seed=0, draws=200)
     assert summary["equal_saved_low"].min() == 0
-    assert "for 10% of its cost" not in text_of(summary, tmp_path / "curve.svg")
-    assert "for 10% of its cost" in text_of(summary.assign(equal_saved_low=0.5), tmp_path / "curve.svg")
+    assert "for at most 10% of its cost" not in text_of(summary, tmp_path / "curve.svg")
+    assert "for at most 10% of its cost" in text_of(summary.assign(equal_saved_low=0.5), tmp_path / "curve.svg")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
@@ -355,3 +356,24 @@ def test_what_can_not_be_drawn_or_written_is_refused_and_leaves_nothing(results,
     with pytest.raises(HitfinderError, match="can't be written"):
         draw_replay(summary, tmp_path / "file" / "curve.png")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_where_the_smallest_budget_is_enough_no_upper_end_is_made_up():
+    table = table_of(rows_of(OURS, 0.1, [3, 3, 2]), rows_of(OURS, 0.3, [3, 3, 3]), rows_of(FULL, 1.0, [2, 3, 1]))
+    summary = summarise_replay(table, seed=0, draws=100)
+    assert summary_row(summary, OURS, 0.1)["equal_saved"] == pytest.approx(0.9)
+    headline = say_replay(summary).splitlines()[-2]
+    assert headline == (
+        "hitfinder finds the full test's hits at the smallest budget played and saves 90% of its exposures or "
+        "more (90% interval: from 90% up)."
+    )
+    assert "可节省 90% 或更多的曝光（90% 区间下限为 90%）" in say_replay(summary, "zh")
+
+
+def test_controls_have_names_in_both_languages():
+    table = table_of(rows_of(FULL, 1.0, [2, 3]), rows_of(SHUFFLED, 0.1, [1, 0]), rows_of(PRICE, 0.1, [0, 1]))
+    summary = summarise_replay(table, seed=0, draws=20)
+    assert all(name in say_replay(summary) for name in (SHUFFLED, PRICE))
+    said = say_replay(summary, "zh")
+    assert all(name in said for name in ("对照：打乱标签", "对照：仅按价格"))
+    assert "control" not in said

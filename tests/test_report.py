@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import re
 import shutil
@@ -21,9 +22,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
+from small_market import fitted
 
 from hitfinder.errors import DataError, HitfinderError, SettingsError
-from hitfinder.report import write_list
+from hitfinder.promise import ScalePromise, StopPromise
+from hitfinder.report import summary_of, write_list
 from hitfinder.report.content import percent
 from hitfinder.report.words import load_words
 
@@ -571,6 +574,59 @@ def test_per_cents_are_right_and_never_pretend_certainty(share):
     else:
         assert abs(shown - share) <= (0.0005001 if share < 0.0995 else 0.005001)
         assert (shown in (0, 1)) <= (share == shown)
+
+
+# --- what is promised
+
+STOP = StopPromise(threshold=0.03, max_hits_lost=0.1, confidence=0.9, n_batches=24, needed=9)
+NO_STOP = StopPromise(threshold=None, max_hits_lost=0.1, confidence=0.9, n_batches=6, needed=9)
+SCALE = ScalePromise(
+    threshold=0.4, max_false_scaled=0.5, confidence=0.9, n_batches=24, needed=4, n_scaled=31, n_batches_scaling=20
+)
+NO_SCALE = ScalePromise(
+    threshold=None, max_false_scaled=0.5, confidence=0.9, n_batches=24, needed=4, n_scaled=0, n_batches_scaling=0
+)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize(("stop", "scale"), [(STOP, SCALE), (NO_STOP, NO_SCALE)], ids=["promised", "nothing promised"])
+def test_the_list_says_beside_its_actions_what_is_promised_or_that_nothing_is(tmp_path, language, stop, scale):
+    said = summary(language) | {"promises": {"stop": stop, "scale": scale}}
+    words = load_words(language)
+    paths = [
+        write_list(sample(9, language)[0], tmp_path / f"list{suffix}", language=language, summary=said)
+        for suffix in (".html", ".xlsx")
+    ]
+    text = html.unescape(paths[0].read_text(encoding="utf-8"))
+    part = text[text.index('<section class="promises">') :].partition("</section>")[0]
+    assert words["promises"] in part
+    rows = sheet_rows(paths[1], 1)
+    start, end = ([row[0] for row in rows].index(words[heading]) for heading in ("actions", "quality"))
+    for action, promise in (("scale", scale), ("stop", stop)):
+        assert f"{words[f'action_{action}']}</span></dt><dd>{promise.sentence(language)}</dd>" in part
+        assert [words[f"action_{action}"], promise.sentence(language)] in [row[:2] for row in rows[start:end]]
+
+
+def test_a_list_of_which_nothing_is_known_says_nothing_of_promises(tmp_path):
+    text = write_list(sample(3)[0], tmp_path / "list.html", summary=summary()).read_text(encoding="utf-8")
+    assert '<section class="promises">' not in text
+    assert load_words("en")["promises"] not in text
+
+
+@pytest.mark.parametrize("promises", [["stop"], {"stop": "None are lost."}, {"plan_stop": STOP}])
+def test_promises_of_the_wrong_shape_are_refused(tmp_path, promises):
+    with pytest.raises(DataError, match="summary: expected promises"):
+        write_list(sample(3)[0], tmp_path / "list.html", summary={"promises": promises})
+
+
+def test_the_summary_of_a_model_holds_its_promises_and_each_form_of_the_list_takes_it(tmp_path):
+    _, model = fitted()
+    said = summary_of(model)
+    assert said["promises"] == {action: model.promises[action] for action in ("scale", "stop")}
+    for suffix in SUFFIXES:
+        write_list(sample(3)[0], tmp_path / f"list{suffix}", summary=said)
+    text = html.unescape((tmp_path / "list.html").read_text(encoding="utf-8"))
+    assert all(promise.sentence() in text for promise in said["promises"].values())
 
 
 # --- the words

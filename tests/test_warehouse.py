@@ -146,3 +146,35 @@ def test_a_database_that_is_none_is_refused(tmp_path):
     Path(tmp_path / "x.db").write_text("no database at all, only words")
     with pytest.raises(DataError, match="can't be opened"):
         open_warehouse(tmp_path / "x.db")
+
+
+@pytest.mark.parametrize("name", ["d[1]", "d[!x]", "d?", "d*", "[d]", "d]"])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_file_is_read_by_its_own_name_even_where_that_looks_like_a_pattern(con, tmp_path, name, suffix):
+    for place, stem in enumerate(["d1", "d", "dd", name]):
+        table = pd.DataFrame({"a": [str(place)]})
+        path = tmp_path / f"{stem}{suffix}"
+        table.to_csv(path, index=False) if suffix == ".csv" else table.to_parquet(path)
+    scan(con, tmp_path / f"{name}{suffix}", "t")
+    assert rows(con) == [("3",)]
+
+
+def test_a_glob_reads_each_file_that_it_finds_once_though_a_name_looks_like_a_pattern(con, tmp_path):
+    (tmp_path / "d1.csv").write_text("a\n1\n")
+    (tmp_path / "d[1].csv").write_text("a\n2\n")
+    scan(con, tmp_path / "d*.csv", "t")
+    assert rows(con) == [("1",), ("2",)]
+
+
+def test_torn_lines_name_the_file_though_its_name_looks_like_a_pattern(con, tmp_path):
+    (tmp_path / "d[1].csv").write_text("a,b\n1\n2,y\n")
+    scan(con, tmp_path / "d[1].csv", "t")
+    assert con.execute("select source, line from torn_lines").fetchall() == [(str(tmp_path / "d[1].csv"), 2)]
+
+
+def test_a_folder_whose_name_looks_like_a_pattern_is_read_from(con, tmp_path):
+    for folder, value in (("shop 1", 1), ("shop [1]", 2)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.csv").write_bytes(f"名,a\n裙,{value}\n".encode("gb18030"))
+    scan(con, tmp_path / "shop [1]" / "x.csv", "t")
+    assert rows(con) == [("裙", "2")]

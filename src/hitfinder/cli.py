@@ -14,13 +14,17 @@ from typing import Any, TypeVar
 import click
 import pandas as pd
 from rich.console import Console
+from rich.text import Text
 
 from hitfinder.errors import HitfinderError
 from hitfinder.settings import Settings, load_settings
+from hitfinder.tables import COUNTS, MONEY
 
 __all__ = ["main"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+MERITS = [name for name in (*COUNTS, *MONEY) if name != "impressions"]
 
 path_out = click.Path(path_type=Path)
 
@@ -29,6 +33,19 @@ path_out = click.Path(path_type=Path)
 @click.version_option(metadata.version("hitfinder"), prog_name="hitfinder")
 def cli() -> None:
     """Find the few hits among many long-tail SKUs from the early signals of small test batches."""
+
+
+def _shares(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[float, ...] | None:
+    """Read shares such as 0.05,0.1."""
+    if text is None:
+        return None
+    try:
+        shares = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        shares = ()
+    if not shares or not all(0 < share <= 1 for share in shares) or len(set(shares)) < len(shares):
+        raise click.BadParameter(f"expected different shares above 0 and up to 1, such as 0.05,0.1, got {text!r}")
+    return shares
 
 
 def _signals_and_skus(command: F) -> F:
@@ -246,8 +263,92 @@ def plan(
             again=again,
             allow_gap=allow_gap,
         )
-    click.echo(str(done))
+    click.echo(done.say(language))
     _wrote(done.paths)
+
+
+@cli.command()
+@_signals_and_skus
+@click.option("--settings", "settings_path", type=path_out, help="Settings (TOML); without, the defaults.")
+@click.option("--outcomes", help="Outcomes, where they can't be computed from signals.")
+@click.option("--as-of", help="The moment of knowledge, UTC; default: when the newest signal was known.")
+@click.option("--budgets", callback=_shares, help="Shares of a full test's exposures.  [default: 0.05 to 0.5]")
+@click.option("--rounds", type=click.IntRange(1), default=6, show_default=True, help="How often a policy may buy.")
+@click.option("--repeats", type=click.IntRange(1), default=2, show_default=True, help="Plays of each test.")
+@click.option("--merit", type=click.Choice(MERITS), help="The count that simple policies go by; default: the label's.")
+@click.option("--controls/--no-controls", default=True, show_default=True, help="Also play what must fail.")
+@click.option("--language", type=click.Choice(["en", "zh"]), default="en", show_default=True)
+@click.option("--experiment", default="hitfinder", show_default=True, help="MLflow experiment.")
+@click.option("--no-track", is_flag=True, help="Log nothing to MLflow.")
+@click.option("--out", type=path_out, default=Path("replay"), show_default=True, help="Folder to write.")
+def replay(
+    data: Path | None,
+    signals: str | None,
+    skus: str | None,
+    settings_path: Path | None,
+    outcomes: str | None,
+    as_of: str | None,
+    budgets: tuple[float, ...] | None,
+    rounds: int,
+    repeats: int,
+    merit: str | None,
+    controls: bool,
+    language: str,
+    experiment: str,
+    no_track: bool,
+    out: Path,
+) -> None:
+    """Play policies again on past batches: what each would have cost and found."""
+    from hitfinder.replays import BUDGETS
+    from hitfinder.replays import replay as play_again
+    from hitfinder.report.replay_files import check_folder, say_promises, write_replay
+
+    signals, skus = _tables(data, signals, skus)
+    moment, settings = _moment(as_of), _settings(settings_path, data)
+    check_folder(out)
+    with _working("Replaying") as tell:
+        done = play_again(
+            signals,
+            skus,
+            settings,
+            outcomes,
+            moment,
+            budgets=budgets or BUDGETS,
+            rounds=rounds,
+            repeats=repeats,
+            merit=merit,
+            controls=controls,
+            progress=tell,
+        )
+    text = f"{done.say(language)}\n{say_promises(done.promises, settings.policy.confidence, language)}"
+    click.echo(text)
+    files = write_replay(done.summary, done.results, done.promises, out)
+    _wrote(files)
+    if no_track:
+        return
+    from hitfinder.registry import record_replay
+
+    with _working("Recording"):
+        recorded = record_replay(
+            done.summary,
+            done.promises,
+            signals,
+            skus,
+            settings,
+            files=files,
+            text=text,
+            played={
+                "budgets": ", ".join(f"{share:g}" for share in budgets or BUDGETS),
+                "rounds": rounds,
+                "repeats": repeats,
+                "merit": merit,
+                "controls": controls,
+                "as_of": as_of,
+                "outcomes": outcomes,
+            },
+            experiment=experiment,
+        )
+    click.echo(f"logged to {recorded.tracking_uri}, run {recorded.run_id}")
 
 
 @cli.command()
@@ -357,14 +458,15 @@ def _wrote(paths: Any) -> None:
 
 
 @contextmanager
-def _working(what: str) -> Iterator[None]:
-    """Show that work goes on, on a terminal only."""
+def _working(what: str) -> Iterator[Callable[[str], None]]:
+    """Show that work goes on, on a terminal only; what is yielded says which step it is at."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield
+        yield lambda _words: None
         return
-    with console.status(what):
-        yield
+    with console.status(what) as status:
+        # Not markup: a name may hold brackets.
+        yield lambda words: status.update(Text(f"{what}: {words}"))
 
 
 def _plainly(command: Callable[[], Any]) -> Callable[[], int]:

@@ -28,7 +28,7 @@ from hitfinder.tables import SKUS
 from hitfinder.trial import play
 from hitfinder.trial_table import BeliefPolicy, TrialTable, catalog_of, pool_of, repeat_pool
 
-__all__ = ["Examples", "History", "examples_of", "in_states", "know", "moment_of_knowledge", "state_features"]
+__all__ = ["Examples", "History", "examples_of", "know", "moment_of_knowledge", "state_features"]
 
 Array = npt.NDArray[np.float64]
 
@@ -179,26 +179,20 @@ def belief_of(history: History, train: Examples) -> Belief:
     )
 
 
-def state_features(history: History, rates: pd.DataFrame) -> pd.DataFrame:
-    """Return the features of every SKU at every moment, and in every state of a test played again.
+def state_features(history: History, rates: pd.DataFrame, states: tuple[int, ...] = TRIAL_STATES) -> pd.DataFrame:
+    """Return the features of every SKU at every moment, and in the states of tests played again after some rounds.
 
     `copy` tells them apart: -1 for what really was; `sku_id` is always the real one's.
     """
     real = features(history.con, rates).assign(copy=-1)
     if history.trial is None or history.base is None:
         return real
-    states = history.trial.features_looked_at(rates)
-    copy = states["sku_id"].str.partition(":")[0].astype("int64")
+    played = history.trial.features_looked_at(rates, states)
+    copy = played["sku_id"].str.partition(":")[0].astype("int64")
     # A copy's batch is a list of its own.
-    batch = "\x1f" + states["batch_id"]
-    states = states.assign(copy=copy, sku_id=history.base.reindex(states["sku_id"]).to_numpy(), batch_id=batch)
-    return pd.concat([real, states], ignore_index=True)
-
-
-def in_states(table: pd.DataFrame, states: tuple[int, ...]) -> pd.DataFrame:
-    """Keep what really was, and of tests played again the states after some rounds."""
-    after = (table["age_share"].to_numpy(dtype=float) * TRIAL_ROUNDS).round()
-    return table[(table["copy"] < 0).to_numpy() | np.isin(after, states)]
+    batch = "\x1f" + played["batch_id"]
+    played = played.assign(copy=copy, sku_id=history.base.reindex(played["sku_id"]).to_numpy(), batch_id=batch)
+    return pd.concat([real, played], ignore_index=True)
 
 
 def examples_of(history: History, table: pd.DataFrame, skus: set[str]) -> Examples:

@@ -130,6 +130,7 @@ def replay(
     budgets: Sequence[float] = BUDGETS,
     rounds: int = ROUNDS,
     repeats: int = 2,
+    slots: int | None = None,
     merit: str | None = None,
     controls: bool = True,
     progress: Callable[[str], None] | None = None,
@@ -146,6 +147,8 @@ def replay(
         How many times a policy may look and buy.
     repeats
         How many times each test is played, with other chance.
+    slots
+        How many SKUs of a batch can be scaled; default: as many as it had hits.
     merit
         The count that simple policies go by; default: what the label's metric counts.
     controls
@@ -166,8 +169,9 @@ def replay(
     """
     if not budgets or not all(0 < share <= 1 for share in budgets):
         raise SettingsError(f"budgets: expected shares of a full test above 0 and up to 1, got {list(budgets)}")
-    if rounds < 1 or repeats < 1:
-        raise SettingsError(f"rounds, repeats: expected 1 or more, got {rounds} and {repeats}")
+    for name, number in {"rounds": rounds, "repeats": repeats, "slots": 1 if slots is None else slots}.items():
+        if number < 1:
+            raise SettingsError(f"{name}: expected 1 or more, got {number}")
     tell = progress or _say_nothing
     con = open_warehouse(threads=settings.model.threads)
     try:
@@ -196,12 +200,12 @@ def replay(
             model = fit_admitted(con, settings, start, admissions, outcomes_given=given)
             # A fit looks at its own moment; what the tests counted is read at the replay's.
             set_scope(con, settings, moment)
-            block = _block(con, settings, tests, tuple(budgets), rounds, repeats, number)
+            block = block_of(con, settings, tests, tuple(budgets), rounds, repeats, number, slots)
             if block is None:
                 notes.append(f"{where} left out: nothing was counted in its test windows")
                 continue
             tell(f"{where}: playing {len(tests)} SKUs")
-            ours, kept = _play_ours(block, OURS, model)
+            ours, kept = play_ours(block, OURS, model)
             parts.append(ours)
             promises.extend(kept)
             for name, policy in peers(merit or _merit(settings, block.pool)).items():
@@ -215,7 +219,7 @@ def replay(
                 blind = fit_admitted(con, settings, start, admissions, outcomes_given=given, relabel=_shuffle(settings))
                 set_scope(con, settings, moment)
                 dealt = replace(block, tests=_shuffle(settings)(block.tests), repeats=1)
-                parts.append(_play_ours(dealt, SHUFFLED, blind)[0])
+                parts.append(play_ours(dealt, SHUFFLED, blind)[0])
         results = pd.concat(parts, ignore_index=True)
     finally:
         con.close()
@@ -245,7 +249,7 @@ class _Block:
         return np.random.default_rng([self.settings.seed, 7, self.number])
 
 
-def _block(
+def block_of(
     con: Any,
     settings: Settings,
     tests: pd.DataFrame,
@@ -253,10 +257,13 @@ def _block(
     rounds: int,
     repeats: int,
     number: int,
+    slots: int | None,
 ) -> _Block | None:
     pool = pool_of(con, tests, settings)
     if pool is None:
         return None
+    if slots is not None:
+        pool = replace(pool, slots=np.full_like(pool.slots, slots))
     skus = con.execute("select * from skus").df().set_index("sku_id").loc[pool.sku_id].reset_index()
     return _Block(settings, tests, pool, catalog_of(con, pool.sku_id), skus, budgets, rounds, repeats, number)
 
@@ -269,7 +276,7 @@ def _play(block: _Block, name: str, policy: Policy, shares: tuple[float, ...]) -
     return _results(block, name, many, cells, play(many, policy, budget, block.rounds, block.chance))
 
 
-def _play_ours(block: _Block, name: str, model: HitModel) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+def play_ours(block: _Block, name: str, model: HitModel) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """Play hitfinder with a model that was fitted before; also return how its promise about stopping was kept."""
     if model.belief is None:
         raise ModelError("the model holds nothing to plan a test by; fit it again with this version")

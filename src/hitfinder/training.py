@@ -24,7 +24,6 @@ from hitfinder.history import (
     History,
     belief_of,
     examples_of,
-    in_states,
     know,
     moment_of_knowledge,
     state_features,
@@ -254,8 +253,8 @@ def _prepare(
         promises={},
         value_curve={},
     )
-    table = model.describe(state_features(history, rates), history.skus, history.vectors)
-    train = examples_of(history, in_states(table, states), skus)
+    table = model.describe(state_features(history, rates, states), history.skus, history.vectors)
+    train = examples_of(history, table, skus)
     if content is not None:
         scores = train.table["sku_id"].map(dict(zip(known["sku_id"], own, strict=True)))
         told = scores.to_numpy(dtype=float) * model.unknown(train.table)

@@ -194,14 +194,28 @@ class TrialTable:
         _put(con, "signals", signals, {c.name: c.sql_type for c in SIGNALS.columns})
         _put(con, "skus", skus, SKU_TYPES)
         set_scope(con, self.settings, pd.Timestamp(self.clock(newest).max()) + pd.Timedelta(days=1))
-        moments = pd.concat([pd.DataFrame({"as_of": self.clock(v), "sku_id": self.pool.sku_id}) for v in views])
-        _put(con, "moments", moments, {"as_of": "timestamp", "sku_id": "varchar"})
+        moments = pd.concat(
+            [pd.DataFrame({"as_of": self.clock(v), "sku_id": self.pool.sku_id, "round": v.round}) for v in views]
+        )
+        _put(con, "states", moments, {"as_of": "timestamp", "sku_id": "varchar", "round": "bigint"})
+        con.execute("create or replace temp table moments as select as_of, sku_id from states")
         build(con, "visible")
         build(con, "totals")
         count_pairs(con, rate_names)
+        for name in ("pairs", "totals"):
+            con.execute(f"create or replace temp table all_{name} as select * from {name}")
 
-    def features_looked_at(self, rates: pd.DataFrame) -> pd.DataFrame:
-        """Return the features of what was looked at last, under some pooling; see `features.features`."""
+    def features_looked_at(self, rates: pd.DataFrame, rounds: tuple[int, ...] | None = None) -> pd.DataFrame:
+        """Return the features of what was looked at last, under some pooling; see `features.features`.
+
+        `rounds` keeps the states after some rounds only.
+        """
+        if rounds is not None:
+            kept = f"(select as_of, sku_id from states where round in ({', '.join(map(str, rounds))}))"
+            for name in ("pairs", "totals"):
+                self._con.execute(
+                    f"create or replace temp table {name} as select * from all_{name} where (as_of, sku_id) in {kept}"
+                )
         return features(self._con, rates)
 
     def _round(self, before: View, after: View) -> pd.DataFrame:

@@ -31,6 +31,7 @@ __all__ = [
     "is_parquet",
     "keep_torn_lines",
     "literal",
+    "literal_file",
     "load_file",
     "load_sql",
     "open_warehouse",
@@ -185,8 +186,9 @@ def _from_pandas(table: pd.DataFrame) -> pa.Table:
 
 
 def _scan_files(con: Any, pattern: str, view: str) -> None:
-    # `glob.glob` takes absolute and relative patterns alike; Path.glob only relative ones.
-    paths = sorted(glob.glob(pattern, recursive=True)) or ([pattern] if Path(pattern).exists() else [])  # noqa: PTH207
+    # A file that is there is meant, whatever signs its name holds. `glob.glob` takes absolute and relative patterns
+    # alike; Path.glob only relative ones.
+    paths = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
     if not paths:
         raise DataError(f"{pattern}: no such file; give the path of a Parquet or CSV file, or a glob for many")
     selects = []
@@ -206,7 +208,7 @@ def load_file(con: Any, path: str, table: str, *, skip: int = 0) -> None:
         The file is empty or can't be read at all.
     """
     if is_parquet(path):
-        _load(con, path, table, [f"read_parquet({literal(path)})"])
+        _load(con, path, table, [f"read_parquet({literal_file(path)})"])
         return
     readable = as_utf8(path)
     try:
@@ -272,8 +274,9 @@ def csv_reader(readable: str, name: str, *, skip: int = 0, strict: bool = True) 
     delimiter, names = csv_header(readable, name, skip=skip)
     columns = ", ".join(f"{literal(n)}: 'varchar'" for n in names)
     return (
-        f"read_csv({literal(readable)}, auto_detect = false, header = true, skip = {skip}, columns = {{{columns}}}, "
-        f"delim = {literal(delimiter)}, quote = '\"', escape = '\"', max_line_size = {MAX_LINE_BYTES}, "
+        f"read_csv({literal_file(readable)}, auto_detect = false, header = true, skip = {skip}, "
+        f"columns = {{{columns}}}, delim = {literal(delimiter)}, quote = '\"', escape = '\"', "
+        f"max_line_size = {MAX_LINE_BYTES}, "
         # DuckDB's own choice is sixteen such lines: half a gigabyte that a small memory has not.
         f"buffer_size = {MAX_LINE_BYTES + 2**20}, strict_mode = {'true' if strict else 'false'}, store_rejects = true)"
     )
@@ -393,6 +396,15 @@ def _refuse_swallowed_lines(readable: str, name: str, line: int, content: str) -
 def drop_reader_tables(con: Any) -> None:
     """Forget what the CSV reader set aside so far."""
     con.execute("drop table if exists reject_errors; drop table if exists reject_scans")
+
+
+def literal_file(path: str) -> str:
+    """Quote a file's name for SQL: DuckDB takes any name for a pattern, and would read `d1.csv` for `d[1].csv`.
+
+    >>> literal_file("d[1].csv")
+    "'d[[]1].csv'"
+    """
+    return literal(glob.escape(path))
 
 
 def literal(text: str) -> str:

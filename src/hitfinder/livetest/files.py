@@ -15,10 +15,10 @@ import pandas as pd
 
 from hitfinder.errors import DataError, HitfinderError, SettingsError
 from hitfinder.livetest.rounds import Round
-from hitfinder.report.lists import _harmless as harmless
+from hitfinder.report.lists import harmless
 from hitfinder.report.words import load_words
 
-__all__ = ["changed_ids", "check_targets", "contents", "holds", "targets", "write_whole"]
+__all__ = ["changed_ids", "check_targets", "contents", "holds", "promised", "targets", "write_whole"]
 
 SUFFIXES = (".csv", ".xlsx")
 MAX_ROWS = 1_048_575  # below the headings of a sheet
@@ -29,14 +29,16 @@ WORDS = {
         "number": "Round", "rounds": "Rounds", "budget": "Budget of the test, exposures", "spent": "Spent before",
         "decided": "… by the decisions", "seen": "… by the signals", "this": "This round",
         "left": "Left for later rounds", "slots": "SKUs that can be scaled", "exposure_cap": "Most exposures of a SKU",
-        "decided_at": "Decided (UTC)",
+        "decided_at": "Decided (UTC)", "promise": "Promise about stopping", "said": "{name}: {promise}",
+        "unknown": "The record of this round does not say what was promised.",
     },
     "zh": {
         "sheet_plan": "投放计划", "sheet_about": "说明", "exposures": "本轮曝光", "test": "测款批次",
         "number": "轮次", "rounds": "总轮数", "budget": "测款总曝光预算", "spent": "此前已用曝光",
         "decided": "… 按决策记录", "seen": "… 按数据统计", "this": "本轮曝光合计",
         "left": "后续轮次剩余曝光", "slots": "可放量的 SKU 数", "exposure_cap": "单个 SKU 曝光上限",
-        "decided_at": "决策时间（UTC）",
+        "decided_at": "决策时间（UTC）", "promise": "停测承诺", "said": "{name}：{promise}",
+        "unknown": "本轮记录中没有承诺信息。",
     },
 }  # fmt: skip
 
@@ -87,6 +89,24 @@ def targets(out: Sequence[str | Path], test: str, number: int) -> list[Path]:
 def contents(this: Round, paths: Sequence[Path], language: str) -> dict[Path, bytes]:
     """Return what each file is to hold. The same round gives the same bytes."""
     return {path: _csv(this) if path.suffix.lower() == ".csv" else _workbook(this, language) for path in paths}
+
+
+def promised(this: Round, language: str = "en") -> str:
+    """Say in one line what is promised about stopping.
+
+    Raises
+    ------
+    SettingsError
+        The language is not known.
+    """
+    if language not in WORDS:
+        raise SettingsError(f"language: expected {' or '.join(WORDS)}, got {language!r}")
+    words = WORDS[language]
+    return words["said"].format(name=words["promise"], promise=_sentence(this, language))
+
+
+def _sentence(this: Round, language: str) -> str:
+    return WORDS[language]["unknown"] if this.promise is None else this.promise.sentence(language)
 
 
 def changed_ids(this: Round) -> int:
@@ -147,7 +167,7 @@ def _workbook(this: Round, language: str) -> bytes:
         book.set_properties({"title": words["sheet_plan"], "created": this.decided_at.to_pydatetime(),
                              "author": "hitfinder"})  # fmt: skip
         _plan_sheet(book, this, words)
-        _about_sheet(book, this, words)
+        _about_sheet(book, this, words, _sentence(this, language))
     return content.getvalue()
 
 
@@ -173,7 +193,7 @@ def _plan_sheet(book: Any, this: Round, words: dict[str, str]) -> None:
     sheet.autofilter(0, 0, last, len(WIDTHS) - 1)
 
 
-def _about_sheet(book: Any, this: Round, words: dict[str, str]) -> None:
+def _about_sheet(book: Any, this: Round, words: dict[str, str], promise: str) -> None:
     sheet = book.add_worksheet(words["sheet_about"])
     label = book.add_format({"font_color": "#5A6673"})
     text, whole = book.add_format({"align": "left", "num_format": "@"}), book.add_format({"num_format": "#,##0"})
@@ -184,7 +204,7 @@ def _about_sheet(book: Any, this: Round, words: dict[str, str]) -> None:
         "test": this.test, "number": this.number, "rounds": this.rounds, "budget": this.budget, "spent": this.spent,
         "decided": this.decided, "seen": this.seen, "this": this.exposures, "left": this.left, "slots": this.slots,
         "exposure_cap": this.exposure_cap, "model_version": this.model_version, "as_of": this.as_of,
-        "decided_at": this.decided_at,
+        "decided_at": this.decided_at, "promise": promise,
     }  # fmt: skip
     for row, (name, value) in enumerate(facts.items()):
         sheet.write_string(row, 0, words[name], label)

@@ -17,10 +17,11 @@ from hitfinder.admission import admit_signals_and_skus
 from hitfinder.errors import DataError, HitfinderError, SettingsError
 from hitfinder.features import look_at, set_scope
 from hitfinder.history import moment_of_knowledge
-from hitfinder.livetest.files import changed_ids, check_targets, contents, holds, targets, write_whole
+from hitfinder.livetest.files import changed_ids, check_targets, contents, holds, promised, targets, write_whole
 from hitfinder.livetest.record import Record, open_record
 from hitfinder.livetest.rounds import Round, decisions_of, in_order, round_of
 from hitfinder.models.hit_model import HitModel
+from hitfinder.promise import StopPromise
 from hitfinder.ranking import only_batch
 from hitfinder.report.words import LANGUAGES
 from hitfinder.testplan import plan
@@ -43,6 +44,10 @@ class PlannedRound:
     decided_now: bool
 
     def __str__(self) -> str:
+        return self.say()
+
+    def say(self, language: str = "en") -> str:
+        """Say what was done and, in the language, what is promised about stopping."""
         this = self.round
         larger, other = "the decisions", f"the signals show {this.seen:,}"
         if this.seen > this.decided:
@@ -53,7 +58,7 @@ class PlannedRound:
                 f"the round was decided before, on {_minute(this.decided_at)} UTC; its files were written again, "
                 "nothing was decided anew"
             )
-        return "\n".join([*lines, str(this)])
+        return "\n".join([*lines, str(this), promised(this, language)])
 
 
 def plan_round(
@@ -144,6 +149,7 @@ def plan_round(
         as_of=market.moment.floor("us"),
         decided_at=pd.Timestamp.now(tz="UTC").tz_localize(None).floor("us"),
         model_version=model.version,
+        promise=_promise(model),
         table=pd.DataFrame(),
     )
     with open_record(decisions) as record:
@@ -196,6 +202,11 @@ def _look(model: HitModel, signals: TableLike, skus: TableLike, as_of: Any, batc
         )
     finally:
         con.close()
+
+
+def _promise(model: HitModel) -> StopPromise | None:
+    promise = model.promises.get("plan_stop")
+    return promise if isinstance(promise, StopPromise) else None
 
 
 def _exposures(model: HitModel, totals: pd.DataFrame) -> pd.Series:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-import re
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,8 +107,7 @@ def _read(path: Path) -> pa.Table:
         return SCHEMA.empty_table()
     con = open_warehouse(threads=1)
     try:
-        with _without_pattern(path) as plain:
-            admission = admit(con, DECISIONS, str(plain))
+        admission = admit(con, DECISIONS, str(path))
         if admission.rejects or admission.ignored_columns:
             raise DataError(
                 f"{path}: expected only rows and columns of the table decisions, got {admission}; nothing may be lost "
@@ -121,16 +117,6 @@ def _read(path: Path) -> pa.Table:
         return rows.to_arrow_table().cast(SCHEMA)
     finally:
         con.close()
-
-
-@contextmanager
-def _without_pattern(path: Path) -> Iterator[Path]:
-    """Give a file under a name that no reader takes for a pattern: `d[1].csv` would be read as `d1.csv`."""
-    if not re.search(r"[*?\[\]]", str(path)):
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="hitfinder-") as folder:
-        yield Path(shutil.copy(path, Path(folder) / f"decisions{path.suffix}"))
 
 
 def _wait_for(lock: IO[bytes], path: Path) -> None:

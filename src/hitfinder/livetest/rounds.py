@@ -6,6 +6,7 @@ the round's files again: `test=2025-W09;round=3/6;skus=200;budget=20000;...;hit_
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,8 @@ from urllib.parse import unquote
 import pandas as pd
 import pyarrow as pa
 
-from hitfinder.errors import DataError
+from hitfinder.errors import DataError, ModelError
+from hitfinder.promise import StopPromise
 from hitfinder.tables import DECISIONS
 
 __all__ = ["SCHEMA", "Round", "decisions_of", "in_order", "round_of"]
@@ -49,6 +51,8 @@ class Round:
         The model that planned.
     table
         `sku_id, exposures, action, hit_probability`: most exposures first, then the most probable.
+    promise
+        What the model promised about stopping in a running test; None where that isn't known.
     """
 
     test: str
@@ -63,6 +67,7 @@ class Round:
     decided_at: pd.Timestamp
     model_version: str
     table: pd.DataFrame
+    promise: StopPromise | None = None
 
     @property
     def spent(self) -> int:
@@ -95,6 +100,8 @@ def decisions_of(this: Round) -> pa.Table:
         f"decided={this.decided};seen={this.seen};slots={this.slots};cap={this.exposure_cap};"
         f"as_of={this.as_of.isoformat()}"
     )
+    if this.promise is not None:
+        head += f";promise={_escaped(json.dumps(this.promise.to_dict(), separators=(',', ':')))}"
     columns = {
         "sku_id": this.table["sku_id"].tolist(),
         "decided_at": [this.decided_at.to_pydatetime()] * n,
@@ -141,9 +148,10 @@ def round_of(rows: pd.DataFrame) -> Round:
             as_of=pd.Timestamp(first["as_of"]),
             decided_at=pd.Timestamp(rows["decided_at"].iloc[0]),
             model_version=rows["model_version"].iloc[0],
+            promise=StopPromise.from_dict(json.loads(unquote(first["promise"]))) if "promise" in first else None,
             table=in_order(table),
         )
-    except (KeyError, ValueError):
+    except (KeyError, TypeError, ValueError, ModelError):
         raise DataError(
             f"decisions: expected rows that `{DECIDED_BY}` wrote, got the reason {rows['reason'].iloc[0]!r}; a round "
             "that was decided elsewhere has no files to write again"

@@ -18,7 +18,7 @@ References
    Journal of the ACM 68(6), 2021.
 """
 
-from hitfinder.promise.check import PATIENCE, STAKES, PromiseCheck, check_promise, withdraw_promise
+from hitfinder.promise.check import PATIENCE, STAKES, PromiseCheck, check_promise, count_kept, withdraw_promise
 from hitfinder.promise.scaling import SCALE_GRID, promise_scale
 from hitfinder.promise.sentences import ScalePromise, StopPromise
 from hitfinder.promise.stopping import forward_losses, promise_stop
@@ -31,6 +31,7 @@ __all__ = [
     "ScalePromise",
     "StopPromise",
     "check_promise",
+    "count_kept",
     "forward_losses",
     "promise_scale",
     "promise_stop",

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from hitfinder.promise.columns import between, flags
 from hitfinder.promise.sentences import StopPromise
 
-__all__ = ["PATIENCE", "STAKES", "PromiseCheck", "check_promise", "withdraw_promise"]
+__all__ = ["PATIENCE", "STAKES", "PromiseCheck", "check_promise", "count_kept", "withdraw_promise"]
 
 # Shares of the wealth staked on "this batch loses too much"; at 90 % best where 19, 28 and 46 % of batches do.
 STAKES = np.array([0.1, 0.2, 0.4])
@@ -116,3 +117,27 @@ def withdraw_promise(promise: StopPromise, check: PromiseCheck) -> StopPromise:
     """
     counts = {"n_checked": check.n_checked, "n_lost_too_much": check.n_lost_too_much}
     return promise if promise.threshold is None else replace(promise, withdrawn=check.withdrawn, **counts)
+
+
+def count_kept(played: pd.DataFrame) -> tuple[int, int]:
+    """Count the tests played again under a promise about stopping, and those of them that kept it.
+
+    Parameters
+    ----------
+    played
+        Rows of `promised` (whether something was), `batches` (with hits) and `broken` (of them); may be empty.
+
+    Returns
+    -------
+    (tests, kept)
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"promised": [True, True, False], "batches": [3, 2, 4], "broken": [1, 0, 0]})
+    >>> count_kept(rows), count_kept(rows.head(0)), count_kept(pd.DataFrame())
+    ((5, 4), (0, 0), (0, 0))
+    """
+    if played.empty:
+        return 0, 0
+    under = played[played["promised"].astype(bool)]
+    return int(under["batches"].sum()), int(under["batches"].sum() - under["broken"].sum())

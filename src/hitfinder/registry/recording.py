@@ -18,7 +18,7 @@ from hitfinder.registry.loading import VERSIONS_TAG
 from hitfinder.registry.tracking import artifact_home, import_mlflow, speaking_to, tracking_uri
 from hitfinder.warehouse import TableLike, open_warehouse
 
-__all__ = ["CHALLENGER", "CHAMPION", "Registered", "register"]
+__all__ = ["CHALLENGER", "CHAMPION", "Registered", "experiment_id", "register", "source_tags"]
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -93,7 +93,7 @@ def register(
     uri = tracking_uri(folder_for_store)
     with speaking_to(uri) as client:
         run_id = client.create_run(
-            _experiment(client, experiment, uri), tags=_source(tags), run_name=model.version
+            experiment_id(client, experiment, uri), tags=source_tags(tags), run_name=model.version
         ).info.run_id
         try:
             model_id = _log(client, run_id, model, name, params, tags, example, sku_columns)
@@ -165,7 +165,7 @@ def _log_pictures(client: Any, run_id: str, report: dict[str, Any]) -> None:
             client.log_artifact(run_id, str(file), "pictures")
 
 
-def _experiment(client: Any, name: str, uri: str) -> str:
+def experiment_id(client: Any, name: str, uri: str) -> str:
     exceptions = import_mlflow("mlflow.exceptions")
     found = client.get_experiment_by_name(name)
     if found is None:
@@ -215,7 +215,7 @@ def _told(model: HitModel) -> dict[str, str]:
     return {key: str(value)[:LONGEST_TAG] for key, value in told.items()}
 
 
-def _source(tags: dict[str, str]) -> dict[str, str]:
+def source_tags(tags: dict[str, str]) -> dict[str, str]:
     """Add the tags under which MLflow's own pages show where a run came from."""
     known = {"mlflow.source.name": "hitfinder", "mlflow.source.type": "LOCAL"}
     if "git_commit" in tags:

@@ -1,4 +1,4 @@
-"""The weekly list as files: a page, a workbook, a CSV or a Parquet file."""
+"""The weekly list as files: a page, a workbook, a CSV or a Parquet file, and what a replay found."""
 
 from __future__ import annotations
 

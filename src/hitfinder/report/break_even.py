@@ -79,9 +79,13 @@ def draw_replay(summary: pd.DataFrame, path: str | Path) -> Path:
     reached = summary.loc[(summary["policy"] == OURS) & summary["equal_saved"].notna()].head(1)
     title = "Hits found for what a test costs"
     for row in reached.to_dict("records"):
+        # No smaller budget was played: it might have done as well.
+        at_most = bool(row["equal_saved"] >= others.loc[others["policy"] == OURS, "saved"].max() - 1e-9)
         if row["equal_saved_low"] > 0:  # else it may as well be that nothing is saved
-            title = f"{OURS} finds the full test's hits for {percent(1 - row['equal_saved'])} of its cost"
-        _mark_equal(axes, *(1 - row[name] for name in ("equal_saved", "equal_saved_high", "equal_saved_low")))
+            cost_said = f"{'at most ' if at_most else ''}{percent(1 - row['equal_saved'])}"
+            title = f"{OURS} finds the full test's hits for {cost_said} of its cost"
+        marked = (1 - row[name] for name in ("equal_saved", "equal_saved_high", "equal_saved_low"))
+        _mark_equal(axes, *marked, at_most=at_most)
     axes.set_title(f"{title}\n", loc="left", fontsize=13, fontweight="bold", color=INK)
     batches, hits = summary["batches"].iloc[0], summary["hits"].iloc[0]
     said = f"Replay of {batches:,} past batches with {hits:,.0f} hits. Bands and brackets: 90% intervals over batches."
@@ -141,13 +145,16 @@ def _label_ends(axes: Any, ends: list[tuple[float, float, str, str]]) -> None:
         axes.annotate(FULL, (1, 1), (0, 8), textcoords="offset points", ha="right", fontsize=9.5, color=INK)
 
 
-def _mark_equal(axes: Any, cost: float, low: float, high: float) -> None:
+def _mark_equal(axes: Any, cost: float, low: float, high: float, *, at_most: bool) -> None:
     """Mark where our curve reaches the full test's hits, and the interval of that cost."""
     floor = axes.get_ylim()[0]
     axes.plot([cost, cost], [floor, 1], color=BLUE, linewidth=1, linestyle=(0, (2, 2)), zorder=3)
     axes.plot([cost], [1], "o", ms=9, mfc="white", mec=BLUE, mew=2, zorder=6)
     left = cost < 0.5
-    axes.annotate(f"{percent(cost)} ({percent(low)} to {percent(high)})", (cost, floor), (6 if left else -6, 7),
+    said = f"{percent(cost)} ({percent(low)} to {percent(high)})"
+    if at_most:
+        said = f"{percent(cost)} or less (90% interval: up to {percent(high)})"
+    axes.annotate(said, (cost, floor), (6 if left else -6, 7),
                   textcoords="offset points", ha="left" if left else "right", va="bottom", fontsize=9.5, color=BLUE,
                   zorder=7)  # fmt: skip
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from hitfinder.errors import DataError
+from hitfinder.promise import ScalePromise, StopPromise
 from hitfinder.report.words import load_words
 
 __all__ = ["ACTIONS", "BESIDE", "COLUMNS", "REASONS", "Content", "decimals_of", "percent", "prepare", "text_of"]
@@ -39,6 +40,8 @@ class Content:
         What holds for the whole list; `batch` is "" where there are several. `as_of` is None for an empty list.
     counts, hits_expected
         For each action: how many SKUs, and the sum of their hit probabilities.
+    promises
+        What is promised about an action, or why nothing is: action, sentence.
     facts
         What the summary says in single values: heading, text.
     measures
@@ -56,6 +59,7 @@ class Content:
     batch: str
     counts: dict[str, int]
     hits_expected: dict[str, float]
+    promises: list[tuple[str, str]]
     facts: list[tuple[str, str]]
     measures: dict[str, str]
     methods: list[dict[str, Any]]
@@ -104,6 +108,7 @@ def prepare(
         batch=str(batches[0]) if len(batches) == 1 and table["batch_id"].notna().all() else "",
         counts={a: int((table["action"] == a).sum()) for a in ACTIONS},
         hits_expected={a: float(v) for a, v in by_action.sum().items()},  # type: ignore[misc]  # keys are actions
+        promises=_promises(said, language),
         facts=_facts(said, words),
         measures=measures,
         methods=methods,
@@ -182,11 +187,21 @@ def _beside(skus: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     return beside
 
 
+def _promises(said: dict[str, Any], language: str) -> list[tuple[str, str]]:
+    promises = said.get("promises") or {}
+    if not isinstance(promises, Mapping):
+        raise DataError(f"summary: expected promises as a mapping from action, got {type(promises).__name__}")
+    strange = [a for a, p in promises.items() if a not in ACTIONS or not isinstance(p, StopPromise | ScalePromise)]
+    if strange:
+        raise DataError(f"summary: expected promises about {' or '.join(ACTIONS)}, got one about {strange[0]!r}")
+    return [(action, promises[action].sentence(language)) for action in ACTIONS if action in promises]
+
+
 def _facts(said: dict[str, Any], words: dict[str, str]) -> list[tuple[str, str]]:
     """List the summary's single values, each under its heading; one that has no heading keeps its own name."""
     facts = []
     for key, value in said.items():
-        if key in ("note", "rules", "model", "k") or value is None:
+        if key in ("note", "rules", "model", "k", "promises") or value is None:
             continue
         text = words.get(f"metric_{value}", str(value)) if key == "metric" else text_of(value)
         facts.append((words.get(key, key), text))

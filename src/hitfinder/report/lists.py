@@ -14,10 +14,8 @@ import pyarrow.parquet as pq
 
 from hitfinder.errors import DataError, HitfinderError
 from hitfinder.report.content import Content, prepare
-from hitfinder.report.page import render_page
-from hitfinder.report.workbook import write_workbook
 
-__all__ = ["check_suffix", "write_list"]
+__all__ = ["check_suffix", "harmless", "write_list"]
 
 
 def write_list(
@@ -44,9 +42,10 @@ def write_list(
         ``"en"`` or ``"zh"``; the reasons are already sentences of that language.
     summary
         What to say on top of the page and on the second sheet, all optional: `ranked_by` (name of the way of ranking
-        that was used), `note`, `metric`, `n_trained`, `k`, and how each way did on past batches: `rules` (a list of
-        mappings with `name`, `average_precision` and `hits_at_k`) and `model` (one such mapping). `hits_at_k` is the
-        share of all hits that stood in the first `k` places. Other keys are shown under their own names.
+        that was used), `note`, `metric`, `n_trained`, `k`, `promises` (a mapping from `stop` and `scale` to what is
+        promised about them, see `HitModel.promises`), and how each way did on past batches: `rules` (a list of mappings
+        with `name`, `average_precision` and `hits_at_k`) and `model` (one such mapping). `hits_at_k` is the share of
+        all hits that stood in the first `k` places. Other keys are shown under their own names.
 
     Returns
     -------
@@ -89,7 +88,7 @@ def _write_csv(content: Content, path: Path) -> None:
     table = content.table.copy()
     for name in table.columns:
         if not (pd.api.types.is_numeric_dtype(table[name]) or pd.api.types.is_datetime64_any_dtype(table[name])):
-            table[name] = table[name].map(_harmless, na_action="ignore")
+            table[name] = table[name].map(harmless, na_action="ignore")
     whole_seconds = (table["as_of"].dropna() == table["as_of"].dropna().dt.floor("s")).all()
     table["as_of"] = table["as_of"].dt.strftime("%Y-%m-%d %H:%M:%S" if whole_seconds else "%Y-%m-%d %H:%M:%S.%f")
     # Line ends as in RFC 4180. With a line feed alone, a bare carriage return in a title goes unquoted.
@@ -97,20 +96,33 @@ def _write_csv(content: Content, path: Path) -> None:
     path.write_bytes(table.to_csv(index=False, lineterminator="\r\n").encode("utf-8-sig"))
 
 
-def _harmless(value: object) -> str:
-    """Keep a spreadsheet from running a text as a formula, full-width signs of Chinese keyboards included."""
+def harmless(value: object) -> str:
+    """Keep a spreadsheet from running a text as a formula, full-width signs of Chinese keyboards included.
+
+    >>> harmless("=1+1"), harmless("dress")
+    ("'=1+1", 'dress')
+    """
     text = str(value)
     return f"'{text}" if text.lstrip()[:1] in {*"=+-@＝＋－＠"} or text[:1] in {*"\t\r\n"} else text
 
 
+def _write_workbook(content: Content, path: Path) -> None:
+    # XlsxWriter and Jinja are imported when a list is written: `import hitfinder` needs neither.
+    from hitfinder.report.workbook import write_workbook
+
+    write_workbook(content, path)
+
+
 def _write_page(content: Content, path: Path) -> None:
+    from hitfinder.report.page import render_page
+
     path.write_bytes(render_page(content).encode())
 
 
 WRITERS: dict[str, Callable[[Content, Path], None]] = {
     ".parquet": _write_parquet,
     ".csv": _write_csv,
-    ".xlsx": write_workbook,
+    ".xlsx": _write_workbook,
     ".html": _write_page,
 }
 

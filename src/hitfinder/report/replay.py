@@ -42,6 +42,8 @@ WORDS = {
         "interval": "{value} ({low} to {high})",
         "none": "-",
         "equal": "{policy} finds the full test's hits and saves {saved} of its exposures.\n",
+        "least": "{policy} finds the full test's hits at the smallest budget played and saves {value} of its "
+        "exposures or more (90% interval: from {low} up).\n",
         "never": "{policy} never finds as many hits as the full test; at its best it finds {share} of them, "
         "for {cost} of the cost.\n",
         "no_full": "There is no full test to compare with, so nothing can be said of savings at the same hits.\n",
@@ -52,6 +54,8 @@ WORDS = {
         "rule of thumb": "rule of thumb",
         "sequential halving": "sequential halving",
         "top-k Thompson": "top-k Thompson",
+        "control: shuffled labels": "control: shuffled labels",
+        "control: price alone": "control: price alone",
     },
     "zh": {
         "policy": "策略",
@@ -66,6 +70,8 @@ WORDS = {
         "interval": "{value} ({low} ~ {high})",
         "none": "-",
         "equal": "{policy} 找到与完整测试同样多的爆款，可节省 {saved} 的曝光。\n",
+        "least": "{policy} 在最小的预算下已找到与完整测试同样多的爆款，可节省 {value} 或更多的曝光"
+        "（90% 区间下限为 {low}）。\n",
         "never": "{policy} 在所有预算下都没有找到与完整测试同样多的爆款；最好时以其 {cost} 的成本找到其 {share}。\n",
         "no_full": "没有完整测试可供比较，无法说明在爆款数相同时能节省多少。\n",
         "basis": "基于 {batches} 个历史批次、{hits} 个爆款；括号内为 90% 区间。",
@@ -75,6 +81,8 @@ WORDS = {
         "rule of thumb": "经验法则",
         "sequential halving": "逐轮淘汰",
         "top-k Thompson": "汤普森采样 (top-k)",
+        "control: shuffled labels": "对照：打乱标签",
+        "control: price alone": "对照：仅按价格",
     },
 }
 
@@ -349,6 +357,10 @@ def _headline(summary: pd.DataFrame, words: dict[str, str]) -> str:
         best = ours.iloc[ours["hits_vs_full"].to_numpy().argmax()].to_dict()
         said |= {"share": _said(best, "hits_vs_full", words), "cost": percent(1 - best["saved"])}
         return words["never"].format(**said) + basis
+    if row["equal_saved"] >= ours["saved"].max() - 1e-9:
+        # No smaller budget was played: how much more could be saved isn't known, so there is no upper end.
+        low = percent(float(row["equal_saved_low"]))
+        return words["least"].format(**said, value=percent(float(row["equal_saved"])), low=low) + basis
     return words["equal"].format(**said, saved=_said(row, "equal_saved", words)) + basis
 
 

@@ -1,4 +1,4 @@
-"""The head of a list: what ranked it, and how good that was beside the simple rules."""
+"""The head of a list: what ranked it, how good that was beside the simple rules, and what is promised."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def summary_of(model: HitModel) -> dict[str, Any]:
     rules = [row(name) for name in metrics if name not in LEARNED and "average_precision" in metrics[name]]
     best = report.get("best_kind", "prior")
     return {
+        "promises": {action: model.promises[action] for action in ("scale", "stop") if action in model.promises},
         "ranked_by": "hitfinder" if model.winner in LEARNED else model.winner,
         "note": report.get("note", ""),
         "metric": report.get("metric", ""),

@@ -214,6 +214,13 @@ def _about_sheet(book: Any, content: Content) -> None:
         sheet.write_number(row, 1, content.counts[action], book.add_format({"align": "left", "num_format": "#,##0"}))
         wide(2, words[f"action_{action}_meaning"], text, 48)
 
+    if content.promises:
+        row += 1
+        line((words["promises"], label))
+        for action, sentence in content.promises:
+            sheet.write_string(row, 0, words[f"action_{action}"], text)
+            wide(1, sentence, text, 76)
+
     if content.methods:
         section("quality")
         wide(0, words["quality_intro"], text, 110)
