@@ -135,9 +135,10 @@ def test_without_impressions_days_are_bought():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"budgets": ()}, "budgets: expected shares"),
-        ({"budgets": (0.0,)}, "budgets: expected shares"),
-        ({"budgets": (1.5,)}, "budgets: expected shares"),
+        ({"budgets": ()}, "budgets: expected different shares"),
+        ({"budgets": (0.0,)}, "budgets: expected different shares"),
+        ({"budgets": (0.1, 0.1)}, "budgets: expected different shares"),
+        ({"budgets": (1.5,)}, "budgets: expected different shares"),
         ({"rounds": 0}, "rounds: expected 1 or more, got 0"),
         ({"repeats": 0}, "repeats: expected 1 or more"),
         ({"slots": 0}, "slots: expected 1 or more"),

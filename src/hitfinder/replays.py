@@ -167,8 +167,10 @@ def replay(
     SettingsError
         A budget outside (0, 1], or rounds or repeats below 1.
     """
-    if not budgets or not all(0 < share <= 1 for share in budgets):
-        raise SettingsError(f"budgets: expected shares of a full test above 0 and up to 1, got {list(budgets)}")
+    if not budgets or not all(0 < share <= 1 for share in budgets) or len(set(budgets)) < len(budgets):
+        raise SettingsError(
+            f"budgets: expected different shares of a full test, above 0 and up to 1, got {list(budgets)}"
+        )
     for name, number in {"rounds": rounds, "repeats": repeats, "slots": 1 if slots is None else slots}.items():
         if number < 1:
             raise SettingsError(f"{name}: expected 1 or more, got {number}")
@@ -220,6 +222,8 @@ def replay(
                 set_scope(con, settings, moment)
                 dealt = replace(block, tests=_shuffle(settings)(block.tests), repeats=1)
                 parts.append(play_ours(dealt, SHUFFLED, blind)[0])
+        if not parts:
+            raise NotEnoughHistoryError(f"signals: {'; '.join(notes)}; give signals from the tests")
         results = pd.concat(parts, ignore_index=True)
     finally:
         con.close()

@@ -19,6 +19,7 @@ from hitfinder.warehouse import (
     drop_reader_tables,
     keep_torn_lines,
     literal,
+    literal_file,
     load_sql,
     quoted,
 )
@@ -102,7 +103,7 @@ def read_events(
 def _json(path: str) -> tuple[str, dict[str, str]]:
     columns = dict.fromkeys(GA4_COLUMNS, "VARCHAR") | dict.fromkeys(("items", "ecommerce", "traffic_source"), "JSON")
     given = ", ".join(f"{name}: '{kind}'" for name, kind in columns.items())
-    return f"read_ndjson({literal(path)}, columns = {{{given}}}, ignore_errors = true)", columns
+    return f"read_ndjson({literal_file(path)}, columns = {{{given}}}, ignore_errors = true)", columns
 
 
 def _canonical(reader: str, physical: dict[str, str], log: EventLog, period: pd.Timedelta, channel: str | None) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from hitfinder.errors import DataError
 from hitfinder.tables import SIGNALS, SKUS
-from hitfinder.warehouse import literal, quoted
+from hitfinder.warehouse import literal, literal_file, quoted
 
 __all__ = [
     "Folder",
@@ -48,7 +48,7 @@ class Folder:
 
     def select(self, table: str) -> str:
         """Return the SQL that reads one of its tables."""
-        return f"select * from read_parquet({literal(str(self.path / f'{table}.parquet'))})"
+        return f"select * from read_parquet({literal_file(str(self.path / f'{table}.parquet'))})"
 
 
 def open_folder(into: str | Path) -> Folder:

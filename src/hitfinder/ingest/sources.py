@@ -13,7 +13,16 @@ from typing import Any
 import duckdb
 
 from hitfinder.errors import DataError
-from hitfinder.warehouse import as_utf8, csv_header, csv_reader, decode_line, is_parquet, literal, load_file, quoted
+from hitfinder.warehouse import (
+    as_utf8,
+    csv_header,
+    csv_reader,
+    decode_line,
+    is_parquet,
+    literal_file,
+    load_file,
+    quoted,
+)
 
 __all__ = ["digest", "header_of", "is_json", "load_files", "names_a_person", "open_files", "resolve", "text_of"]
 
@@ -103,9 +112,9 @@ def header_of(con: Any, path: str) -> list[str]:
     """
     if is_parquet(path) or is_json(path):
         reader = (
-            f"read_parquet({literal(path)})"
+            f"read_parquet({literal_file(path)})"
             if is_parquet(path)
-            else f"read_ndjson({literal(path)}, ignore_errors = true)"
+            else f"read_ndjson({literal_file(path)}, ignore_errors = true)"
         )
         try:
             return [row[0] for row in con.execute(f"describe select * from {reader}").fetchall()]
@@ -147,7 +156,7 @@ def open_files(
         for path in paths:
             readable = path
             if is_parquet(path):
-                reader = f"read_parquet({literal(path)})"
+                reader = f"read_parquet({literal_file(path)})"
             else:
                 readable = as_utf8(path)
                 if readable != path:
