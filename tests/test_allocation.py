@@ -165,6 +165,8 @@ def test_the_order_of_the_skus_changes_nothing(batch, data):
 def test_equal_skus_get_equal_exposures(batch, times):
     copied = {name: np.tile(batch[name], times) for name in ("belief", "doubt", "room")}
     got = allocate(**{**batch, **copied}).reshape(times, -1)
+    if got.max() <= 1 and got.sum() == batch["exposures"]:
+        return  # not even one for each: the first in order begin
     assert (got == got[0]).all()
     same = np.stack([batch[name] for name in ("belief", "doubt", "room")])
     for a in range(same.shape[1]):
@@ -319,3 +321,9 @@ def test_skus_that_are_full_cause_no_warning(room):
         warnings.simplefilter("error")
         belief, doubt = np.array([60.0, 1.0, 0.9, -60.0]), np.full(4, 0.5)
         allocate(belief, doubt, np.array(room), 100, 2, 1, 6)
+
+
+@pytest.mark.parametrize(("n", "exposures"), [(200, 199), (5, 4), (3, 1)])
+def test_where_there_is_not_one_for_each_the_first_in_order_begin(n, exposures):
+    found = fill(np.ones(n), np.full(n, 10.0), exposures)
+    assert found.tolist() == [1] * exposures + [0] * (n - exposures)

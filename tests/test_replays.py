@@ -64,11 +64,13 @@ def test_money_spent_and_regret_follow_from_what_was_bought():
     results = played()[0].results
     signals, skus = market().signals, market().skus
     launched = signals["sku_id"].map(skus.set_index("sku_id")["launched_at"])
-    in_test = signals["period_start"] < launched + pd.Timedelta(days=7)
-    newest = signals.sort_values("known_at").drop_duplicates(
-        ["sku_id", "period_start", "channel", "creative_id"], keep="last"
+    in_test = signals["known_at"] <= launched + pd.Timedelta(days=7)
+    newest = (
+        signals[in_test]
+        .sort_values("known_at")
+        .drop_duplicates(["sku_id", "period_start", "channel", "creative_id"], keep="last")
     )
-    spend = newest[in_test.reindex(newest.index)].groupby("sku_id")["spend"].sum().groupby(
+    spend = newest.groupby("sku_id")["spend"].sum().groupby(
         skus.set_index("sku_id")["batch_id"]
     ).sum()  # fmt: skip
     full = results[results["policy"] == FULL].set_index("batch_id")

@@ -19,7 +19,7 @@ KNOWN = {
     "signals": ["period"],
     "label": ["test_window", "outcome_window", "metric", "top_share", "min_value", "within"],
     "model": ["ages", "seeds", "folds", "threads"],
-    "policy": ["max_hits_lost"],
+    "policy": ["max_hits_lost", "confidence", "max_false_scaled"],
 }
 
 
@@ -34,7 +34,7 @@ def test_an_empty_file_holds_the_defaults_that_the_contract_names(tmp_path):
             "test_window": "7d", "outcome_window": "28d", "metric": "revenue", "top_share": 0.05, "within": "batch_id",
         },
         "model": {"ages": 7, "seeds": 5, "folds": 5, "threads": 0},
-        "policy": {"max_hits_lost": 0.1},
+        "policy": {"max_hits_lost": 0.1, "confidence": 0.9, "max_false_scaled": 0.5},
     }  # fmt: skip
 
 
@@ -75,6 +75,8 @@ def test_what_is_no_duration_is_refused(given):
         ({"model": {"seeds": 0}}, "model.seeds: Input should be greater than or equal to 1, got 0"),
         ({"model": {"folds": 1}}, "model.folds: Input should be greater than or equal to 2, got 1"),
         ({"model": {"threads": -1}}, "model.threads: Input should be greater than or equal to 0, got -1"),
+        ({"policy": {"confidence": 1}}, "policy.confidence: Input should be less than 1, got 1"),
+        ({"policy": {"max_false_scaled": 0}}, "policy.max_false_scaled: Input should be greater than 0, got 0"),
         ({"policy": {"max_hits_lost": 1}}, "policy.max_hits_lost: Input should be less than 1, got 1"),
         (
             {"label": {"top_share": 0.1, "min_value": 5.0}},
@@ -176,7 +178,9 @@ settings_values = st.fixed_dictionaries(
             )
         ),
         "model": st.fixed_dictionaries({}, optional={"ages": st.integers(1, 50), "threads": st.integers(0, 256)}),
-        "policy": st.fixed_dictionaries({}, optional={"max_hits_lost": st.floats(0.01, 0.99)}),
+        "policy": st.fixed_dictionaries(
+            {}, optional={"max_hits_lost": st.floats(0.01, 0.99), "confidence": st.floats(0.5, 0.99)}
+        ),
     },
 )
 

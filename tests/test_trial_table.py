@@ -308,11 +308,14 @@ def pool_and_truth(seed, know, draw_log, *, on_impressions, hours=24, measured=N
     launch = skus.set_index("sku_id")["launched_at"]
     launch = launch.fillna(known.groupby("sku_id")["period_start"].min()).fillna(as_of)
     keys = ["sku_id", "period_start", "channel", "creative_id"]
-    newest = known.fillna({"channel": "-", "creative_id": "-"}).drop_duplicates(keys, keep="last")
+    # A test sees what was known by its end, from the period in which the SKU was launched on.
+    in_time = known[known["known_at"] <= known["sku_id"].map(launch) + settings.label.test_window]
+    newest = in_time.fillna({"channel": "-", "creative_id": "-"}).drop_duplicates(keys, keep="last")
     since = newest["period_start"] - newest["sku_id"].map(launch)
-    inside = (since >= pd.Timedelta(0)) & (since < settings.label.test_window)
-    rows = newest.assign(period=since // settings.signals.period)[inside & newest["sku_id"].isin(labels["sku_id"])]
-    assert len(newest) < len(known), "no report was superseded: the log tells nothing"
+    inside = since > -settings.signals.period
+    period = (since // settings.signals.period).clip(lower=0)
+    rows = newest.assign(period=period)[inside & newest["sku_id"].isin(labels["sku_id"])]
+    assert len(newest) < len(in_time) < len(known), "no report was superseded or late: the log tells nothing"
     return pool, labels.sort_values("sku_id").reset_index(drop=True), rows
 
 

@@ -46,7 +46,8 @@ def allocate(
     -------
     array of int, shape (n,)
         At most `room` each and `exposures` in all. Equal belief, doubt and room get equal exposures, whatever the
-        order; a few exposures may stay unspent for that.
+        order; a few exposures may stay unspent for that. Only where there is not even one for each of the best do the
+        first in order begin.
 
     Examples
     --------
@@ -117,6 +118,8 @@ def fill(weight: Array, room: Array, exposures: int) -> npt.NDArray[np.int64]:
     for size in np.unique(remainder[remainder > 0])[::-1]:
         same = remainder == size
         if same.sum() > missing:
+            if whole.sum() == 0:  # to show nothing to anybody would teach nothing: the first in order begin
+                whole[np.flatnonzero(same)[:missing]] += 1
             break
         whole[same] += 1
         missing -= int(same.sum())

@@ -72,23 +72,21 @@ def learn_thresholds(
     really = rows[(train.trial < 0) & (rows["age"] > 0)]
     # Copies of one batch are one batch: the first stands for it, its budget being another one than its neighbours'.
     played = rows[(train.trial == 0) & (rows["exposed"] > 0)]
-    late = rows[train.copies >= 0]
     thresholds: dict[str, float] = {}
     promises: dict[str, StopPromise | ScalePromise] = {}
-    for name, looks in (("stop", really), ("plan_stop", played)):
-        chosen = looks if looks["hit"].any() else rows
-        thresholds[name], promises[name] = _stop(chosen, policy)
+    thresholds["stop"], promises["stop"] = _stop(really if really["hit"].any() else rows, policy)
+    thresholds["plan_stop"], promises["plan_stop"] = _stop(played, policy)
     if not promises["plan_stop"].holds:
         # A running test need not give anybody up: who gets no exposures this round may get some in the next.
         thresholds["plan_stop"] = -np.inf
-    thresholds["scale"], promises["scale"] = _scale(late if late["hit"].any() else rows, policy)
+    thresholds["scale"], promises["scale"] = _scale(really if really["hit"].any() else rows, policy)
     # Nobody is told to stop and to scale.
     thresholds["scale"] = max(thresholds["scale"], thresholds["stop"], thresholds["plan_stop"])
     return thresholds, promises
 
 
 def _stop(looks: pd.DataFrame, policy: PolicySettings) -> tuple[float, StopPromise]:
-    skus = looks.loc[looks.groupby("sku")["place"].idxmin()]
+    skus = looks.loc[looks.groupby("sku")["place"].idxmin()] if len(looks) else looks
     allowed: dict[str, Any] = {"max_hits_lost": policy.max_hits_lost, "confidence": policy.confidence}
     promise = promise_stop(skus["batch"], skus["hit"], skus["place"], **allowed)
     losses = forward_losses(skus["batch"], skus["launched"], skus["hit"], skus["place"], **allowed)
@@ -100,16 +98,17 @@ def _stop(looks: pd.DataFrame, policy: PolicySettings) -> tuple[float, StopPromi
     return float(hits[int(np.floor(policy.max_hits_lost * len(hits) + 1e-9))]) if len(hits) else -np.inf, promise
 
 
-def _scale(late: pd.DataFrame, policy: PolicySettings) -> tuple[float, ScalePromise]:
-    last = late.sort_values("age", kind="stable").drop_duplicates("sku", keep="last")
+def _scale(looks: pd.DataFrame, policy: PolicySettings) -> tuple[float, ScalePromise]:
+    # A lucky look is enough to be scaled.
+    best = looks.loc[looks.groupby("sku")["probability"].idxmax()]
     promise = promise_scale(
-        last["batch"], last["hit"], last["probability"],
+        best["batch"], best["hit"], best["probability"],
         max_false_scaled=policy.max_false_scaled, confidence=policy.confidence,
     )  # fmt: skip
     if promise.holds and promise.threshold is not None:
-        return float(last.loc[last["probability"] >= promise.threshold, "margin"].min()), promise
+        return float(best.loc[best["probability"] >= promise.threshold, "margin"].min()), promise
     # The F1 of scaling from here on: hits and misses balance best. Equal margins are scaled together.
-    order = last.sort_values("margin", ascending=False, kind="stable")
+    order = best.sort_values("margin", ascending=False, kind="stable")
     found = order["hit"].cumsum().to_numpy()
     named = np.arange(1, len(order) + 1)
     whole = np.append(order["margin"].to_numpy()[1:], -np.inf) < order["margin"].to_numpy()

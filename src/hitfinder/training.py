@@ -294,16 +294,17 @@ def _fit_estimator(
 
 
 def _on_final_scale(margin: Array, final: Array, folds: npt.NDArray[np.int64]) -> Array:
-    """Bring each fold's margins to the scale of the final model, by a line: folds differ in their spread.
+    """Give each fold's margins the mean and spread of the final model's: folds' models differ in both.
 
     What a fold's model has not seen stays unseen: within a fold no two margins change their order.
     """
     scaled = margin.copy()
     for fold in np.unique(folds):
         rows = folds == fold
-        if np.ptp(margin[rows]) > 0:
-            slope, level = np.polyfit(margin[rows], final[rows], 1)
-            scaled[rows] = level + max(float(slope), 1e-6) * margin[rows]
+        spread = float(margin[rows].std())
+        if spread > 0:
+            slope = max(float(final[rows].std()) / spread, 1e-6)
+            scaled[rows] = final[rows].mean() + slope * (margin[rows] - margin[rows].mean())
     return scaled
 
 

@@ -53,17 +53,25 @@ def pool_of(con: Any, labels: pd.DataFrame, settings: Settings) -> Pool | None:
         f"""
         select
             reports.sku_id,
-            cast(floor((epoch(reports.period_start) - epoch(catalog.launched_at)) / scope.period_seconds) as bigint)
-            as period,
+            cast(
+                greatest(
+                    floor((epoch(reports.period_start) - epoch(catalog.launched_at)) / scope.period_seconds), 0
+                ) as bigint
+            ) as period,
             {", ".join(f"sum(reports.{name}) as {name}" for name in MEASURED)}
         from reports
         inner join catalog on reports.sku_id = catalog.sku_id
         inner join pooled_skus on reports.sku_id = pooled_skus.sku_id
         cross join scope
         where
-            reports.superseded_at is null
-            and epoch(reports.period_start) >= epoch(catalog.launched_at)
-            and epoch(reports.period_start) < epoch(catalog.launched_at) + scope.test_seconds
+            -- As it stood when the test was over: a later revision could not have been seen in it.
+            epoch(reports.known_at) <= epoch(catalog.launched_at) + scope.test_seconds
+            and (
+                reports.superseded_at is null
+                or epoch(reports.superseded_at) > epoch(catalog.launched_at) + scope.test_seconds
+            )
+            -- The period in which a SKU was launched is the first of its test.
+            and epoch(reports.period_start) > epoch(catalog.launched_at) - scope.period_seconds
         group by reports.sku_id, period
         order by reports.sku_id, period
         """,
