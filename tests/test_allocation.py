@@ -329,5 +329,5 @@ def test_skus_that_are_full_cause_no_warning(room):
 
 @pytest.mark.parametrize(("n", "exposures"), [(200, 199), (5, 4), (3, 1)])
 def test_where_there_is_not_one_for_each_the_first_in_order_begin(n, exposures):
-    found = fill(np.ones(n), np.full(n, 10.0), exposures)
+    found = allocate(np.zeros(n), np.ones(n), np.full(n, 10.0), exposures, 2, 1, 1)
     assert found.tolist() == [1] * exposures + [0] * (n - exposures)

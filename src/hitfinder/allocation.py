@@ -60,7 +60,7 @@ def allocate(
         return np.zeros(n, dtype=np.int64)
     if slots >= n or doubt.max() <= 0:
         # There is nothing to decide, or nothing known of what is not known.
-        return fill(np.ones(n), room, exposures)
+        return _begin(np.ones(n), room, exposures)
     best = np.sort(belief)[::-1]
     border = (best[slots - 1] + best[slots]) / 2
     distance = (belief - border) / np.maximum(doubt, 1e-9 * doubt.max())
@@ -68,7 +68,16 @@ def allocate(
     log_weight = -0.5 * sharpness(rounds_left, rounds) * distance**2 + np.log(np.maximum(doubt, 1e-12))
     nearest = np.where(room > 0, log_weight, -np.inf).max()
     weight = np.exp(np.minimum(log_weight - nearest, 0.0)) if np.isfinite(nearest) else np.zeros(n)
-    return fill(np.where(weight < 1e-9, 0.0, weight), room, exposures)
+    return _begin(np.where(weight < 1e-9, 0.0, weight), room, exposures)
+
+
+def _begin(weight: Array, room: Array, exposures: int) -> npt.NDArray[np.int64]:
+    """Fill; where there is not one for each of the equal best, the first in order begin: nothing teaches nothing."""
+    shared = fill(weight, room, exposures)
+    usable = np.where(room >= 1, weight, 0.0)
+    if shared.sum() == 0 and usable.max() > 0:
+        shared[np.flatnonzero(usable == usable.max())[:exposures]] = 1
+    return shared
 
 
 def sharpness(rounds_left: int, rounds: int) -> float:
@@ -118,8 +127,6 @@ def fill(weight: Array, room: Array, exposures: int) -> npt.NDArray[np.int64]:
     for size in np.unique(remainder[remainder > 0])[::-1]:
         same = remainder == size
         if same.sum() > missing:
-            if whole.sum() == 0:  # to show nothing to anybody would teach nothing: the first in order begin
-                whole[np.flatnonzero(same)[:missing]] += 1
             break
         whole[same] += 1
         missing -= int(same.sum())
