@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from hitfinder.admission import admit
+from hitfinder.cli import main
 from hitfinder.features import count_pairs, features, look_at, look_back, set_scope
 from hitfinder.tables import COUNTS, MONEY, SIGNALS, SKUS
 from hitfinder.warehouse import open_warehouse
 
 MONDAY = pd.Timestamp("2025-01-06")
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """Return `run(*arguments)`: the command line in this process, as (exit status, stdout, stderr)."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["hitfinder", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        out, err = capfd.readouterr()
+        assert "Traceback" not in err
+        return left.value.code, out, err
+
+    return call
 
 
 @pytest.fixture(scope="session")

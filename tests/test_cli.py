@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 import pytest
 from small_market import fitted, newest_batch
 
-from hitfinder.cli import cli, main
-
-
-@pytest.fixture
-def run(monkeypatch, capfd):
-    """Return `run(*arguments)`: the command line in this process, as (exit status, stdout, stderr)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["hitfinder", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err
-        return left.value.code, out, err
-
-    return call
+from hitfinder.cli import cli
 
 
 @pytest.fixture(scope="module")

@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 import re
-import sys
 
 import openpyxl
 import pandas as pd
 import pytest
 from small_market import fitted
 
-from hitfinder.cli import main
 from hitfinder.testplan import plan as plan_directly
-
-
-@pytest.fixture
-def run(monkeypatch, capfd):
-    """Return `run(*arguments)`: the command line in this process, as (exit status, stdout, stderr)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["hitfinder", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err
-        return left.value.code, out, err
-
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from hitfinder import replays
-from hitfinder.cli import main
 from hitfinder.registry import record_replay, replayed
 from hitfinder.registry.replayed import replay_metrics
 from hitfinder.registry.tracking import open_client
@@ -22,21 +20,6 @@ from hitfinder.simulate import simulate
 
 SMALL = '[label]\noutcome_window = "14d"\ntop_share = 0.15\n[model]\nages = 2\nseeds = 1\nfolds = 2\nthreads = 1\n'
 FILES = ["replay.csv", "replay_results.parquet", "replay_promises.csv", "replay.png"]
-
-
-@pytest.fixture
-def run(monkeypatch, capfd):
-    """Return `run(*arguments)`: the command line in this process, as (exit status, stdout, stderr)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["hitfinder", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = capfd.readouterr()
-        assert "Traceback" not in err
-        return left.value.code, out, err
-
-    return call
 
 
 @pytest.fixture(scope="module")
