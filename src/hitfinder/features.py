@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 from hitfinder.settings import Settings
 from hitfinder.warehouse import build, build_text, frame, load_sql
 
-__all__ = ["KEYS", "RATES", "VIEWS", "count_pairs", "features", "look_at", "look_back", "set_scope"]
+__all__ = ["KEYS", "RATES", "VIEWS", "count_pairs", "features", "look_at", "look_back", "on_impressions", "set_scope"]
 
 KEYS = ["as_of", "sku_id"]
 
@@ -112,6 +113,15 @@ def features(con: Any, rates: pd.DataFrame) -> pd.DataFrame:
         for column in (*VIEWS, "num", "den", "sku_rate", "category_rate", "batch_rate", "is_measured")
     }
     return pd.concat([context, pd.DataFrame(blocks, index=context.index)], axis=1)
+
+
+def on_impressions(rates: Iterable[str]) -> bool:
+    """Tell whether exposure is counted in impressions, by the rates that history measured; else it is days.
+
+    >>> on_impressions(["clicks_per_impression", "carts_per_click"]), on_impressions(["orders_per_day"])
+    (True, False)
+    """
+    return any(name.endswith("_per_impression") for name in rates)
 
 
 def count_pairs(con: Any, names: list[str]) -> None:

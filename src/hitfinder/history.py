@@ -17,7 +17,7 @@ import pandas as pd
 
 from hitfinder.cohorts import block_folds
 from hitfinder.errors import DataError, NotEnoughHistoryError
-from hitfinder.features import features, look_back, set_scope
+from hitfinder.features import features, look_back, on_impressions, set_scope
 from hitfinder.labels import label
 from hitfinder.models.belief import Belief, fit_belief
 from hitfinder.models.content import vectorise
@@ -139,13 +139,13 @@ def know(
 def _with_trials(history: History) -> History:
     """Play past tests again under small budgets, where exposures are counted; see the module's text."""
     settings, labels = history.settings, history.labels
-    if not any(name.endswith("_per_impression") for name in history.rate_names):
+    if not on_impressions(history.rate_names):
         return history
     pool = pool_of(history.con, labels, settings)
     if pool is None or pool.by_period:
         return history
     rates = fit_rates(history.pairs, history.rate_names)
-    table = features(history.con, rates)
+    table = features(history.con, rates).assign(copy=-1)
     table = table[table["sku_id"].isin(set(labels["sku_id"]))].reset_index(drop=True)
     belief = belief_of(history, examples_of(history, table, set(labels["sku_id"])))
     copies = int(np.clip(MAX_ROWS // (len(TRIAL_STATES) * len(labels)), 1, len(TRIAL_BUDGETS)))
@@ -202,7 +202,7 @@ def examples_of(history: History, table: pd.DataFrame, skus: set[str]) -> Exampl
     rows = table[table["sku_id"].isin(skus)].reset_index(drop=True)
     truth = labels.set_index("sku_id").reindex(rows["sku_id"])
     size = rows.groupby("sku_id")["sku_id"].transform("size").to_numpy()
-    trial = rows["copy"].to_numpy(dtype=np.int64) if "copy" in rows else np.full(len(rows), -1, dtype=np.int64)
+    trial = rows["copy"].to_numpy(dtype=np.int64)
     # Probabilities are made for the time of decision: the later half of the test.
     late = (rows["age_share"].to_numpy(dtype=float) >= LATE) & (trial < 0)
     real = rows.index.to_series().groupby(rows["sku_id"]).cumcount().to_numpy()

@@ -16,7 +16,7 @@ from hitfinder.reasons import reasons
 from hitfinder.tables import SKUS
 from hitfinder.warehouse import TableLike, open_warehouse
 
-__all__ = ["RANKED_COLUMNS", "newest_batch", "only_batch", "rank", "score", "sku_columns"]
+__all__ = ["RANKED_COLUMNS", "described", "newest_batch", "only_batch", "rank", "score", "sku_columns"]
 
 RANKED_COLUMNS = (
     "rank", "sku_id", "batch_id", "hit_probability", "hit_probability_low", "hit_probability_high", "expected_value",
@@ -118,19 +118,26 @@ def action(model: HitModel, margin: Any) -> Any:
     return np.where(margin >= scale, "scale", np.where(margin < stop, "stop", "test"))
 
 
-def score(model: HitModel, signals: TableLike, skus: TableLike, as_of: Any) -> tuple[pd.DataFrame, Any, Any]:
-    """Return the features of every SKU at the moment, their margins, and each column's contribution."""
-    con = open_warehouse(threads=model.settings.model.threads)
+def described(
+    model: HitModel, signals: TableLike, skus: TableLike, as_of: Any, *, threads: int, stacklevel: int
+) -> pd.DataFrame:
+    """Return what the model reads of every SKU at the moment, in order of `sku_id`; see `HitModel.describe`."""
+    con = open_warehouse(threads=threads)
     try:
-        admit_signals_and_skus(con, signals, skus, period=model.settings.signals.period, stacklevel=4)
+        admit_signals_and_skus(con, signals, skus, period=model.settings.signals.period, stacklevel=stacklevel)
         say_where_ids_differ(con, allowed=0.5)
         set_scope(con, model.settings, moment_of_knowledge(con, as_of))
         look_at(con)
         count_pairs(con, list(model.rates["rate"]))
         rows = con.execute("select * from skus order by sku_id").df()
-        table = model.describe(features(con, model.rates), rows)
+        return model.describe(features(con, model.rates), rows)
     finally:
         con.close()
+
+
+def score(model: HitModel, signals: TableLike, skus: TableLike, as_of: Any) -> tuple[pd.DataFrame, Any, Any]:
+    """Return the features of every SKU at the moment, their margins, and each column's contribution."""
+    table = described(model, signals, skus, as_of, threads=model.settings.model.threads, stacklevel=5)
     if table.empty:
         return table, np.zeros(0), np.zeros((0, len(model.design.columns)))
     X = model.matrix(table)

@@ -90,8 +90,7 @@ class ModelPolicy:
         """Return the next round's exposures; SKUs told to stop get none."""
         del rng
         features = self.table.features(view, self.model.rates)
-        shown = self.model.margin_shown(self._described(features))
-        stop = (shown < self.model.thresholds["plan_stop"]) & (view.bought > 0)
+        stop = self.model.stops(self._described(features), view.bought)
         self.stopped |= stop
         return self.spending.share_out(features, replace(view, room=np.where(stop, 0, view.room)))
 

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hitfinder.admission import admit_signals_and_skus, say_where_ids_differ
 from hitfinder.allocation import allocate, round_budget
 from hitfinder.errors import DataError, ModelError
-from hitfinder.features import count_pairs, features, look_at, set_scope
-from hitfinder.history import moment_of_knowledge
+from hitfinder.features import on_impressions
 from hitfinder.models.hit_model import HitModel
-from hitfinder.warehouse import TableLike, open_warehouse
+from hitfinder.ranking import described
+from hitfinder.warehouse import TableLike
 
 __all__ = ["PLANNED_COLUMNS", "plan"]
 
@@ -75,24 +74,14 @@ def plan(
     if model.belief is None:
         raise ModelError("the model holds nothing to plan a test by; fit it again with this version")
     # A batch is small: waking threads takes longer than its sums.
-    con = open_warehouse(threads=1)
-    try:
-        admit_signals_and_skus(con, signals, skus, period=model.settings.signals.period)
-        say_where_ids_differ(con, allowed=0.5)
-        set_scope(con, model.settings, moment_of_knowledge(con, as_of))
-        look_at(con)
-        count_pairs(con, list(model.rates["rate"]))
-        rows = con.execute("select * from skus order by sku_id").df()
-        table = model.describe(features(con, model.rates), rows)
-    finally:
-        con.close()
+    table = described(model, signals, skus, as_of, threads=1, stacklevel=4)
     if table.empty:
         kinds = {"sku_id": object, "exposures": np.int64, "action": object, "hit_probability": float}
         return pd.DataFrame({name: pd.Series(dtype=kinds[name]) for name in PLANNED_COLUMNS})
     bought = _bought(model, table)
     margin = model.margin(table)
     # By what it has shown: what a SKU is called changes nobody's exposures.
-    stop = (model.margin_shown(table) < model.thresholds["plan_stop"]) & (bought > 0)
+    stop = model.stops(table, bought)
     rounds = _rounds(bought, int(exposures), int(rounds_left))
     scale = (margin >= model.thresholds["scale"]) & (bought > 0)
     room = np.where(stop | _unknown(model, table), 0.0, np.maximum(exposure_cap - bought, 0.0))
@@ -120,7 +109,7 @@ def _unknown(model: HitModel, table: pd.DataFrame) -> Any:
 
     What they were shown is not known, so no more can be bought for them without passing a cap.
     """
-    if not _on_impressions(model):
+    if not on_impressions(model.rates["rate"]):
         return np.zeros(len(table), dtype=bool)
     unknown = ((table["active_periods"] > 0) & table["impressions"].isna()).to_numpy(dtype=bool)
     if unknown.any():
@@ -133,13 +122,9 @@ def _unknown(model: HitModel, table: pd.DataFrame) -> Any:
     return unknown
 
 
-def _on_impressions(model: HitModel) -> bool:
-    return any(str(rate).endswith("_per_impression") for rate in model.rates["rate"])
-
-
 def _bought(model: HitModel, table: pd.DataFrame) -> Any:
     """Return the exposures that each SKU had so far: impressions where history counts them, else days on trial."""
-    if _on_impressions(model):
+    if on_impressions(model.rates["rate"]):
         return table["impressions"].to_numpy(dtype=float, na_value=0.0)
     return np.ceil(table["age_days"].to_numpy(dtype=float))
 

@@ -16,6 +16,7 @@ from hitfinder.admission import Admission, admit_signals_and_skus, say_where_ids
 from hitfinder.cohorts import Fold, block_folds, forward_folds
 from hitfinder.comparison import LEARNED, MIN_BATCHES, compare
 from hitfinder.curves import curves_of
+from hitfinder.features import on_impressions
 from hitfinder.history import (
     MIN_HITS,
     MIN_SKUS,
@@ -235,9 +236,10 @@ def _prepare(
         rows = history.vectors[history.skus["sku_id"].searchsorted(known["sku_id"])]
         content, own = fit_content(rows, known["standing"].to_numpy(), block_folds(known, settings.model.folds))
     span = (known["launched_at"].max() - known["launched_at"].min()) / pd.Timedelta(days=1)
-    on_impressions = any(name.endswith("_per_impression") for name in history.rate_names)
     numbers = [f"sku.{name}" for name in history.numbers]  # so that none is taken for a count of ours
-    design = choose_design(history.rate_names, numbers, on_impressions=on_impressions, history_days=float(span))
+    design = choose_design(
+        history.rate_names, numbers, on_impressions=on_impressions(history.rate_names), history_days=float(span)
+    )
     model = HitModel(
         settings=settings,
         rates=rates,

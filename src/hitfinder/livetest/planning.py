@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from hitfinder.admission import admit_signals_and_skus
 from hitfinder.errors import DataError, HitfinderError, SettingsError
-from hitfinder.features import look_at, set_scope
+from hitfinder.features import look_at, on_impressions, set_scope
 from hitfinder.history import moment_of_knowledge
 from hitfinder.livetest.files import changed_ids, check_targets, contents, holds, promised, targets, write_whole
 from hitfinder.livetest.record import Record, open_record
@@ -211,7 +211,7 @@ def _promise(model: HitModel) -> StopPromise | None:
 
 def _exposures(model: HitModel, totals: pd.DataFrame) -> pd.Series:
     """Count exposures as `plan` does: impressions where the model's history has them, else days on trial."""
-    if any(str(rate).endswith("_per_impression") for rate in model.rates["rate"]):
+    if on_impressions(model.rates["rate"]):
         return totals["impressions"].astype("float64").fillna(0).astype("int64")
     return pd.Series(np.ceil(totals["days"].to_numpy(dtype=float)).astype("int64"))
 
