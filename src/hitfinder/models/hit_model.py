@@ -134,7 +134,8 @@ class HitModel:
 
     def stops(self, table: pd.DataFrame, bought: Any) -> npt.NDArray[np.bool_]:
         """Tell which rows a running test stops: those that had exposures and showed too little."""
-        return (self.margin_shown(table) < self.thresholds["plan_stop"]) & (bought > 0)
+        shown_too_little = self.margin_shown(table) < self.thresholds["plan_stop"]
+        return np.asarray(shown_too_little & (bought > 0))
 
     def unknown(self, table: pd.DataFrame) -> Array:
         """Return the share of what was not known of each row at its launch that is not known yet, in (0, 1].
