@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pandas as pd
 from hitfinder.errors import DataError, HitfinderError, SettingsError
 from hitfinder.livetest.rounds import Round
 from hitfinder.report.lists import harmless
+from hitfinder.report.whole import replacing
 from hitfinder.report.words import load_words
 
 __all__ = ["changed_ids", "check_targets", "contents", "holds", "promised", "targets", "write_whole"]
@@ -130,23 +130,13 @@ def write_whole(path: Path, content: bytes) -> None:
     HitfinderError
         It can't be written.
     """
-    # Not tempfile: its files can be read by their owner only.
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         with partial.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         if path.exists():
             shutil.copymode(path, partial)
-        partial.replace(path)
-    except OSError as error:
-        raise HitfinderError(
-            f"{path}: can't be written ({error.strerror or error}); close it where it is open, or choose another place"
-        ) from None
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def _csv(this: Round) -> bytes:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hitfinder.errors import DataError, HitfinderError
+from hitfinder.errors import DataError
 from hitfinder.report.content import percent
+from hitfinder.report.whole import replacing
 
 __all__ = ["FULL", "OURS", "draw_replay", "isotonic"]
 
@@ -162,21 +161,12 @@ def _mark_equal(axes: Any, cost: float, low: float, high: float, *, at_most: boo
 def _save(figure: Any, path: Path) -> None:
     from matplotlib import rc_context
 
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     kind = path.suffix.lower().removeprefix(".")
-    try:
+    with replacing(path) as partial:
         path.parent.mkdir(parents=True, exist_ok=True)
         # No date, no version and no random ids inside: the same summary gives the same file.
         with rc_context({"svg.hashsalt": path.suffix}):
             figure.savefig(partial, format=kind, metadata=PICTURES[path.suffix.lower()])
-        partial.replace(path)
-    except OSError as error:
-        raise HitfinderError(
-            f"{path}: can't be written ({error.strerror or error}); close it where it is open, or choose another place"
-        ) from None
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def isotonic(values: Array) -> Array:

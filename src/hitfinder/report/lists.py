@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hitfinder.errors import DataError, HitfinderError
+from hitfinder.errors import DataError
 from hitfinder.report.content import Content, prepare
+from hitfinder.report.whole import replacing
 
 __all__ = ["check_suffix", "harmless", "write_list"]
 
@@ -64,19 +63,9 @@ def write_list(
     out = Path(out)
     check_suffix(out)
     content = prepare(ranked, skus, language, summary)
-    # Not tempfile: its files can be read by their owner only, and a list is made to be shared.
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
+    with replacing(out) as partial:
         out.parent.mkdir(parents=True, exist_ok=True)
         WRITERS[out.suffix.lower()](content, partial)
-        partial.replace(out)
-    except OSError as error:
-        raise HitfinderError(
-            f"{out}: can't be written ({error.strerror or error}); close it where it is open, or choose another place"
-        ) from None
-    finally:
-        with suppress(OSError):  # its folder may be none
-            partial.unlink(missing_ok=True)
     return out
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +13,7 @@ from hitfinder.errors import DataError, HitfinderError, SettingsError
 from hitfinder.promise import count_kept
 from hitfinder.report.break_even import draw_replay
 from hitfinder.report.content import percent
+from hitfinder.report.whole import replacing
 
 __all__ = ["check_folder", "say_promises", "write_replay"]
 
@@ -113,15 +113,6 @@ def _csv(table: pd.DataFrame) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        raise HitfinderError(
-            f"{path}: can't be written ({error.strerror or error}); close it where it is open, or choose another place"
-        ) from None
-    finally:
-        with suppress(OSError):  # its folder may be none
-            partial.unlink(missing_ok=True)
