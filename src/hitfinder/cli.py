@@ -48,6 +48,19 @@ def _shares(_context: click.Context, _option: click.Parameter, text: str | None)
     return shares
 
 
+# What several verbs take.
+_a_model = click.option(
+    "--model", default="models:/hitfinder@champion", show_default=True, help="A registered model, or a model's folder."
+)
+_as_of = click.option("--as-of", help="The moment of knowledge, UTC; default: when the newest signal was known.")
+_settings_file = click.option(
+    "--settings", "settings_path", type=path_out, help="Settings (TOML); without, the defaults."
+)
+_outcomes = click.option("--outcomes", help="Outcomes, where they can't be computed from signals.")
+_experiment = click.option("--experiment", default="hitfinder", show_default=True, help="MLflow experiment.")
+_language = click.option("--language", type=click.Choice(["en", "zh"]), default="en", show_default=True)
+
+
 def _signals_and_skus(command: F) -> F:
     """Give a verb the two tables, as files or as the folder that `ingest` wrote."""
     for option in (
@@ -128,11 +141,11 @@ def ingest(
 
 @cli.command()
 @_signals_and_skus
-@click.option("--settings", "settings_path", type=path_out, help="Settings (TOML); without, the defaults.")
-@click.option("--outcomes", help="Outcomes, where they can't be computed from signals.")
-@click.option("--as-of", help="The moment of knowledge, UTC; default: when the newest signal was known.")
+@_settings_file
+@_outcomes
+@_as_of
 @click.option("--name", default="hitfinder", show_default=True, help="Name in the registry.")
-@click.option("--experiment", default="hitfinder", show_default=True, help="MLflow experiment.")
+@_experiment
 @click.option("--out", type=path_out, help="Write the model to this folder as well.")
 def train(
     data: Path | None,
@@ -165,12 +178,10 @@ def train(
 
 @cli.command()
 @_signals_and_skus
-@click.option(
-    "--model", default="models:/hitfinder@champion", show_default=True, help="A registered model, or a model's folder."
-)
-@click.option("--as-of", help="The moment of knowledge, UTC; default: when the newest signal was known.")
+@_a_model
+@_as_of
 @click.option("--batch", help="Only this batch; `newest` for the one launched last.")
-@click.option("--language", type=click.Choice(["en", "zh"]), default="en", show_default=True)
+@_language
 @click.option(
     "--out", type=path_out, multiple=True, required=True, help="A .html, .xlsx, .csv or .parquet file; repeatable."
 )
@@ -202,10 +213,8 @@ def rank(
 
 @cli.command()
 @_signals_and_skus
-@click.option(
-    "--model", default="models:/hitfinder@champion", show_default=True, help="A registered model, or a model's folder."
-)
-@click.option("--as-of", help="The moment of knowledge, UTC; default: when the newest signal was known.")
+@_a_model
+@_as_of
 @click.option("--batch", default="newest", show_default=True, help="The batch on test; `newest`: launched last.")
 @click.option("--round", "number", type=click.IntRange(1), required=True, help="Which round this is, from 1.")
 @click.option("--rounds", type=click.IntRange(1), required=True, help="How many rounds the test has in all.")
@@ -215,7 +224,7 @@ def rank(
 @click.option("--decisions", type=path_out, required=True, help="The record: a .parquet or .csv file, made if missing.")
 @click.option("--again", is_flag=True, help="Write a decided round's files once more; nothing is decided anew.")
 @click.option("--allow-gap", is_flag=True, help="Earlier rounds were left out, or run without hitfinder.")
-@click.option("--language", type=click.Choice(["en", "zh"]), default="en", show_default=True)
+@_language
 @click.option(
     "--out", type=path_out, multiple=True, required=True, help="A .csv or .xlsx file, or a folder for both; repeatable."
 )
@@ -269,16 +278,16 @@ def plan(
 
 @cli.command()
 @_signals_and_skus
-@click.option("--settings", "settings_path", type=path_out, help="Settings (TOML); without, the defaults.")
-@click.option("--outcomes", help="Outcomes, where they can't be computed from signals.")
-@click.option("--as-of", help="The moment of knowledge, UTC; default: when the newest signal was known.")
+@_settings_file
+@_outcomes
+@_as_of
 @click.option("--budgets", callback=_shares, help="Shares of a full test's exposures.  [default: 0.05 to 0.5]")
 @click.option("--rounds", type=click.IntRange(1), default=6, show_default=True, help="How often a policy may buy.")
 @click.option("--repeats", type=click.IntRange(1), default=2, show_default=True, help="Plays of each test.")
 @click.option("--merit", type=click.Choice(MERITS), help="The count that simple policies go by; default: the label's.")
 @click.option("--controls/--no-controls", default=True, show_default=True, help="Also play what must fail.")
-@click.option("--language", type=click.Choice(["en", "zh"]), default="en", show_default=True)
-@click.option("--experiment", default="hitfinder", show_default=True, help="MLflow experiment.")
+@_language
+@_experiment
 @click.option("--no-track", is_flag=True, help="Log nothing to MLflow.")
 @click.option("--out", type=path_out, default=Path("replay"), show_default=True, help="Folder to write.")
 def replay(
@@ -354,7 +363,7 @@ def replay(
 @cli.command()
 @click.option("--out", type=path_out, default=Path("demo"), show_default=True, help="Folder to write.")
 @click.option("--weeks", default=24, show_default=True, help="Weekly batches to simulate.")
-@click.option("--language", type=click.Choice(["en", "zh"]), default="en", show_default=True)
+@_language
 @click.option("--seed", default=0, show_default=True)
 def demo(out: Path, weeks: int, language: str, seed: int) -> None:
     """Simulate a market, train, register, and rank this week's batch."""

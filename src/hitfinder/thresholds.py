@@ -70,16 +70,17 @@ def learn_thresholds(
         }
     )
     really = rows[(train.trial < 0) & (rows["age"] > 0)]
+    really = really if really["hit"].any() else rows
     # Copies of one batch are one batch: the first stands for it, its budget being another one than its neighbours'.
     played = rows[(train.trial == 0) & (rows["exposed"] > 0)]
     thresholds: dict[str, float] = {}
     promises: dict[str, StopPromise | ScalePromise] = {}
-    thresholds["stop"], promises["stop"] = _stop(really if really["hit"].any() else rows, policy)
+    thresholds["stop"], promises["stop"] = _stop(really, policy)
     thresholds["plan_stop"], promises["plan_stop"] = _stop(played, policy)
     if not promises["plan_stop"].holds:
         # A running test need not give anybody up: who gets no exposures this round may get some in the next.
         thresholds["plan_stop"] = -np.inf
-    thresholds["scale"], promises["scale"] = _scale(really if really["hit"].any() else rows, policy)
+    thresholds["scale"], promises["scale"] = _scale(really, policy)
     # Nobody is told to stop and to scale.
     thresholds["scale"] = max(thresholds["scale"], thresholds["stop"], thresholds["plan_stop"])
     return thresholds, promises

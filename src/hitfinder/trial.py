@@ -7,7 +7,6 @@ information here. Where exposures are not counted, whole periods are bought in t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -97,7 +96,7 @@ class Policy(Protocol):
 
 @dataclass(frozen=True)
 class Played:
-    """A test that was played: exposures bought and scores in the end, one per SKU, and the view before each round."""
+    """A test that was played: exposures and scores in the end, one per SKU; views before each round and the last."""
 
     bought: IntArray
     counts: dict[str, Array]
@@ -111,7 +110,6 @@ def play(
     budget: IntArray,
     rounds: int,
     rng: np.random.Generator,
-    watch: Callable[[View], None] | None = None,
 ) -> Played:
     """Play a policy on every batch of a pool at once.
 
@@ -127,8 +125,6 @@ def play(
         How many times the policy may look and buy.
     rng
         The chance of thinning, and the policy's own.
-    watch
-        Called with the view before each round and after the last.
     """
     remaining = {name: np.asarray(values, dtype=float).copy() for name, values in pool.counts.items()}
     empty = np.zeros(len(pool.batch), dtype=np.int64)
@@ -146,8 +142,6 @@ def play(
     views = []
     for _ in range(rounds):
         views.append(view)
-        if watch is not None:
-            watch(view)
         want = _within(np.asarray(policy.spend(view, rng), dtype=np.int64), view)
         if pool.by_period:
             got = {name: _periods(values, view.bought, want) for name, values in remaining.items()}
@@ -163,8 +157,6 @@ def play(
             left=view.left - np.bincount(view.batch, weights=want, minlength=len(view.left)).astype(np.int64),
             round=view.round + 1,
         )
-    if watch is not None:
-        watch(view)
     return Played(view.bought, view.counts, np.asarray(policy.score(view), dtype=float), [*views, view])
 
 

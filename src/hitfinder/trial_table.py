@@ -210,13 +210,14 @@ class TrialTable:
         build(con, "visible")
         build(con, "totals")
         count_pairs(con, rate_names)
-        for name in ("pairs", "totals"):
-            con.execute(f"create or replace temp table all_{name} as select * from {name}")
+        if len(views) > 1:  # some of these states may be asked for alone
+            for name in ("pairs", "totals"):
+                con.execute(f"create or replace temp table all_{name} as select * from {name}")
 
     def features_looked_at(self, rates: pd.DataFrame, rounds: tuple[int, ...] | None = None) -> pd.DataFrame:
         """Return the features of what was looked at last, under some pooling; see `features.features`.
 
-        `rounds` keeps the states after some rounds only.
+        `rounds` keeps the states after some rounds only, where several views were looked at.
         """
         if rounds is not None:
             kept = f"(select as_of, sku_id from states where round in ({', '.join(map(str, rounds))}))"

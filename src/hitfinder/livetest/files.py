@@ -16,7 +16,7 @@ from hitfinder.errors import DataError, HitfinderError, SettingsError
 from hitfinder.livetest.rounds import Round
 from hitfinder.report.lists import harmless
 from hitfinder.report.whole import replacing
-from hitfinder.report.words import load_words
+from hitfinder.report.words import check_language, load_words
 
 __all__ = ["changed_ids", "check_targets", "contents", "holds", "promised", "targets", "write_whole"]
 
@@ -99,8 +99,7 @@ def promised(this: Round, language: str = "en") -> str:
     SettingsError
         The language is not known.
     """
-    if language not in WORDS:
-        raise SettingsError(f"language: expected {' or '.join(WORDS)}, got {language!r}")
+    check_language(language)
     words = WORDS[language]
     return words["said"].format(name=words["promise"], promise=_sentence(this, language))
 

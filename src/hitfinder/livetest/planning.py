@@ -23,7 +23,7 @@ from hitfinder.livetest.rounds import Round, decisions_of, in_order, round_of
 from hitfinder.models.hit_model import HitModel
 from hitfinder.promise import StopPromise
 from hitfinder.ranking import only_batch
-from hitfinder.report.words import LANGUAGES
+from hitfinder.report.words import check_language
 from hitfinder.testplan import plan
 from hitfinder.warehouse import TableLike, frame, open_warehouse
 
@@ -133,8 +133,7 @@ def plan_round(
         A file can't be written, or another call holds the record for a minute.
     """
     _check_numbers(number, rounds, budget=budget, slots=slots, exposure_cap=exposure_cap)
-    if language not in LANGUAGES:
-        raise SettingsError(f"language: expected {' or '.join(LANGUAGES)}, got {language!r}")
+    check_language(language)
     check_targets(out, decisions)
     market = _look(model, signals, skus, as_of, batch)
     asked = Round(

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hitfinder.errors import DataError, SettingsError
+from hitfinder.errors import DataError
 from hitfinder.report.break_even import FULL, OURS, draw_replay, isotonic
 from hitfinder.report.content import percent
+from hitfinder.report.words import check_language
 
 __all__ = ["FULL", "OURS", "EqualHits", "draw_replay", "saved_at_equal_hits", "say_replay", "summarise_replay"]
 
@@ -308,8 +309,7 @@ def say_replay(summary: pd.DataFrame, language: str = "en") -> str:
     SettingsError
         The language is not known.
     """
-    if language not in WORDS:
-        raise SettingsError(f"language: expected {' or '.join(WORDS)}, got {language!r}")
+    check_language(language)
     words = WORDS[language]
     shown = [name for name in ("vs_full", "value", "money", "regret") if summary[COLUMN_OF[name]].notna().any()]
     lines = [[words[name] for name in ("policy", "cost", "saved", "found", *shown)]]

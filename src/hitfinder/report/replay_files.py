@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from hitfinder.errors import DataError, HitfinderError, SettingsError
+from hitfinder.errors import DataError, HitfinderError
 from hitfinder.promise import count_kept
 from hitfinder.report.break_even import draw_replay
 from hitfinder.report.content import percent
 from hitfinder.report.whole import replacing
+from hitfinder.report.words import check_language
 
 __all__ = ["check_folder", "say_promises", "write_replay"]
 
@@ -99,8 +100,7 @@ def say_promises(promises: pd.DataFrame, confidence: float, language: str = "en"
     >>> say_promises(pd.DataFrame({"promised": [True], "batches": [20], "broken": [1]}), 0.9)
     'Promise about stopping: kept in 95% of 20 replayed tests with hits; promised: 90%.'
     """
-    if language not in WORDS:
-        raise SettingsError(f"language: expected {' or '.join(WORDS)}, got {language!r}")
+    check_language(language)
     tests, kept = count_kept(promises)
     if not tests:
         return WORDS[language]["none"]

@@ -7,7 +7,7 @@ from importlib import resources
 
 from hitfinder.errors import SettingsError
 
-__all__ = ["LANGUAGES", "load_words"]
+__all__ = ["LANGUAGES", "check_language", "load_words"]
 
 LANGUAGES = ("en", "zh")
 
@@ -30,8 +30,19 @@ def load_words(language: str) -> dict[str, str]:
     >>> load_words("en")["action_scale"], load_words("zh")["action_scale"]
     ('Scale', '放量')
     """
-    if language not in LANGUAGES:
-        raise SettingsError(f"language: expected {' or '.join(LANGUAGES)}, got {language!r}")
+    check_language(language)
     text = resources.files("hitfinder.report").joinpath("words.toml").read_text(encoding="utf-8")
     words: dict[str, str] = tomllib.loads(text)[language]
     return words
+
+
+def check_language(language: str) -> None:
+    """Refuse a language that there are no words in.
+
+    Raises
+    ------
+    SettingsError
+        It is none of LANGUAGES.
+    """
+    if language not in LANGUAGES:
+        raise SettingsError(f"language: expected {' or '.join(LANGUAGES)}, got {language!r}")
