@@ -18,9 +18,10 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from hitfinder.admission import admit_signals_and_skus
+from hitfinder.blocks import block_of, play_ours
 from hitfinder.features import set_scope
 from hitfinder.labels import label
-from hitfinder.replays import ROUNDS, block_of, play_ours
+from hitfinder.replays import ROUNDS
 from hitfinder.settings import parse_settings
 from hitfinder.simulate import simulate
 from hitfinder.training import fit_admitted

@@ -38,7 +38,7 @@ LAYERS = (
     ),
     ("models",),
     ("training", "ranking", "reasons", "registry", "trial_table", "testplan", "history", "thresholds"),
-    ("report", "simulate", "livetest", "replays"),
+    ("report", "simulate", "livetest", "blocks", "replays"),
     ("cli", "__main__", "__init__"),
 )
 LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names}
