@@ -20,7 +20,7 @@ ROOT = Path(hitfinder.__file__).parent
 # A folder stands for all modules in it.
 LAYERS = (
     ("errors",),
-    ("settings", "tables"),
+    ("settings", "tables", "locks"),
     ("warehouse", "admission"),
     (
         "ingest",

@@ -15,11 +15,20 @@ from hitfinder.errors import HitfinderError, SettingsError
 from hitfinder.settings import Settings, load_settings, parse_settings
 
 KNOWN = {
-    "": ["seed", "signals", "label", "model", "policy"],
+    "": ["seed", "signals", "label", "model", "trees", "policy"],
     "signals": ["period"],
     "label": ["test_window", "outcome_window", "metric", "top_share", "min_value", "within"],
     "model": ["ages", "seeds", "folds", "threads"],
-    "policy": ["max_hits_lost", "confidence", "max_false_scaled"],
+    "trees": [
+        "rounds",
+        "learning_rate",
+        "num_leaves",
+        "lambda_l2",
+        "feature_fraction",
+        "bagging_fraction",
+        "min_skus_in_leaf",
+    ],
+    "policy": ["max_hits_lost", "confidence", "max_false_scaled", "explore_share", "max_weight"],
 }
 
 
@@ -34,7 +43,13 @@ def test_an_empty_file_holds_the_defaults_that_the_contract_names(tmp_path):
             "test_window": "7d", "outcome_window": "28d", "metric": "revenue", "top_share": 0.05, "within": "batch_id",
         },
         "model": {"ages": 7, "seeds": 5, "folds": 5, "threads": 0},
-        "policy": {"max_hits_lost": 0.1, "confidence": 0.9, "max_false_scaled": 0.5},
+        "trees": {
+            "rounds": 80, "learning_rate": 0.05, "num_leaves": 5, "lambda_l2": 5.0, "feature_fraction": 0.5,
+            "bagging_fraction": 0.7, "min_skus_in_leaf": 8,
+        },
+        "policy": {
+            "max_hits_lost": 0.1, "confidence": 0.9, "max_false_scaled": 0.5, "explore_share": 0.05, "max_weight": 20.0,
+        },
     }  # fmt: skip
 
 
@@ -90,7 +105,7 @@ def test_a_value_outside_its_range_is_refused_with_its_name_and_itself(values, e
     assert str(caught.value) == f"settings: {expected}"
 
 
-@pytest.mark.parametrize("section", ["signals", "label", "model", "policy"])
+@pytest.mark.parametrize("section", ["signals", "label", "model", "trees", "policy"])
 def test_a_section_that_is_no_table_is_refused_in_one_line(section):
     with pytest.raises(SettingsError) as caught:
         parse_settings({section: 3})
@@ -151,7 +166,7 @@ def test_a_file_that_is_not_there_or_is_a_folder_is_refused(tmp_path):
         (b"seed = 1\nseed = 2", "no valid TOML: "),
         ("# 设置".encode("gb18030"), "expected UTF-8 text; save the file as UTF-8"),
         (b"seed = 1\x00", "no valid TOML: "),
-        (b"sede = 1", "unknown key sede; known here: seed, signals, label, model, policy"),
+        (b"sede = 1", "unknown key sede; known here: seed, signals, label, model, trees, policy"),
     ],
 )
 def test_a_file_that_holds_no_settings_is_refused_with_its_name(tmp_path, content, message):

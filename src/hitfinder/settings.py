@@ -20,6 +20,7 @@ __all__ = [
     "PolicySettings",
     "Settings",
     "SignalSettings",
+    "TreeSettings",
     "load_settings",
     "parse_duration",
     "parse_settings",
@@ -97,16 +98,39 @@ class ModelSettings(_Section):
     threads: Annotated[int, Field(ge=0, le=256)] = 0
 
 
+class TreeSettings(_Section):
+    """The boosted corrections to the prior; `hitfinder train --trials` looks for better ones than these.
+
+    Small trees, few rounds, strong shrinkage: the trees correct a prior, they do not replace it. `lambda_l2`,
+    `feature_fraction`, `bagging_fraction`, `learning_rate` and `num_leaves` are LightGBM's own; `min_skus_in_leaf` is
+    its `min_data_in_leaf`, in SKUs rather than rows.
+    """
+
+    rounds: Annotated[int, Field(ge=1, le=5000)] = 80
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
+    num_leaves: Annotated[int, Field(ge=2, le=1024)] = 5
+    lambda_l2: Annotated[float, Field(ge=0, le=1e6)] = 5.0
+    feature_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
+    bagging_fraction: Annotated[float, Field(gt=0, le=1)] = 0.7
+    min_skus_in_leaf: Annotated[int, Field(ge=1, le=100_000)] = 8
+
+
 class PolicySettings(_Section):
     """What is promised about stopping and scaling.
 
     `max_hits_lost`: the share of a batch's hits that `stop` may lose. `confidence`: the share of batches in which it
     loses no more than that. `max_false_scaled`: the share of the SKUs told to `scale` that may turn out to be no hits.
+
+    `explore_share`: the share of the SKUs told to stop that `hitfinder decide` keeps on trial all the same, drawn at
+    random, so that the next model can learn what stopped SKUs would have done. `max_weight`: the most that one of them
+    may count for in `fit`.
     """
 
     max_hits_lost: Annotated[float, Field(ge=0, lt=1)] = 0.10
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.90
     max_false_scaled: Annotated[float, Field(gt=0, lt=1)] = 0.50
+    explore_share: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    max_weight: Annotated[float, Field(ge=1)] = 20.0
 
 
 class Settings(_Section):
@@ -116,6 +140,7 @@ class Settings(_Section):
     signals: SignalSettings = SignalSettings()
     label: LabelSettings = LabelSettings()
     model: ModelSettings = ModelSettings()
+    trees: TreeSettings = TreeSettings()
     policy: PolicySettings = PolicySettings()
 
     def digest(self) -> str:

@@ -280,6 +280,7 @@ def _fit_estimator(
         anchor_columns=design.anchor_columns,
         monotone=design.monotone,
         seeds=seeds,
+        trees=settings.trees.model_dump(),
         threads=settings.model.threads,
         random_state=settings.seed,
     )

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import io
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 from urllib.parse import unquote
 
 import pandas as pd
@@ -20,6 +17,7 @@ from hitfinder.admission import admit
 from hitfinder.errors import DataError, HitfinderError
 from hitfinder.livetest.files import write_whole
 from hitfinder.livetest.rounds import SCHEMA
+from hitfinder.locks import only_one
 from hitfinder.tables import DECISIONS
 from hitfinder.warehouse import open_warehouse
 
@@ -94,11 +92,9 @@ def open_record(path: str | Path) -> Iterator[Record]:
         raise DataError(f"{path}: expected a name that ends in .parquet or .csv, got {path.suffix or 'no suffix'!r}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.with_name(f".{path.name}.lock").open("ab")
     except OSError as error:
         raise HitfinderError(f"{path}: can't be written ({error.strerror}); choose another place") from None
-    with lock:
-        _wait_for(lock, path)
+    with only_one(path.with_name(f".{path.name}.lock"), what=str(path), seconds=LOCK_SECONDS):
         yield Record(path, _read(path))
 
 
@@ -117,41 +113,3 @@ def _read(path: Path) -> pa.Table:
         return rows.to_arrow_table().cast(SCHEMA)
     finally:
         con.close()
-
-
-def _wait_for(lock: IO[bytes], path: Path) -> None:
-    deadline = time.monotonic() + LOCK_SECONDS
-    while not _locked(lock):
-        if time.monotonic() > deadline:
-            raise HitfinderError(
-                f"{path}: another call has been at work on it for {LOCK_SECONDS:.0f} s; try again later"
-            )
-        time.sleep(0.05)
-
-
-if sys.platform == "win32":
-
-    def _locked(lock: IO[bytes]) -> bool:
-        import msvcrt
-
-        try:
-            lock.seek(0)
-            msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-else:
-
-    def _locked(lock: IO[bytes]) -> bool:
-        import fcntl
-
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError as error:
-            raise HitfinderError(
-                f"{lock.name}: can't be locked ({error.strerror}); keep the decisions on a disk that knows locks"
-            ) from None
-        return True

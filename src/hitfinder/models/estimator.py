@@ -40,6 +40,8 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         For each column 1 where more can't be worse, else 0; None for 0 throughout.
     seeds
         How many boosted members are averaged.
+    trees
+        Fields of `TreeSettings`; None for its defaults.
     threads
         0 for as many as the machine has; the answer does not depend on it.
     random_state
@@ -71,6 +73,7 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         anchor_columns: list[int] | None = None,
         monotone: list[int] | None = None,
         seeds: int = 1,
+        trees: dict[str, Any] | None = None,
         threads: int = 0,
         random_state: int | None = 0,
     ) -> None:
@@ -79,6 +82,7 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         self.anchor_columns = anchor_columns
         self.monotone = monotone
         self.seeds = seeds
+        self.trees = trees
         self.threads = threads
         self.random_state = random_state
 
@@ -163,6 +167,7 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         settings: dict[str, Any] = {
             "monotone": self.monotone or [0] * X.shape[1],
             "rows_per_sku": len(X) / max(float(weight.sum()), 1.0),
+            "trees": self.trees,
         }
         lists = None if self.kind != "ranker" else np.zeros(len(X), dtype=np.int64) if lists is None else lists
         seed = self.random_state or 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,8 @@ import pandas as pd
 
 from hitfinder.admission import admit_signals_and_skus
 from hitfinder.promise import count_kept
-from hitfinder.registry.facts import code_facts, data_facts, flat, slug
-from hitfinder.registry.recording import experiment_id, source_tags
-from hitfinder.registry.tracking import import_mlflow, speaking_to, tracking_uri
+from hitfinder.registry.facts import data_facts, flat, slug
+from hitfinder.registry.runs import recorded
 from hitfinder.settings import Settings
 from hitfinder.warehouse import TableLike, open_warehouse
 
@@ -79,7 +77,7 @@ def record_replay(
     con = open_warehouse(threads=settings.model.threads)
     try:
         admit_signals_and_skus(con, signals, skus, period=settings.signals.period, warn=False)
-        tags = {**code_facts(), **data_facts(con), "settings_digest": settings.digest(), "kind": "replay"}
+        tags = {**data_facts(con), "settings_digest": settings.digest()}
     finally:
         con.close()
     params = {**flat(settings.to_dict()), **{f"replay.{key}": str(value) for key, value in (played or {}).items()}}
@@ -87,27 +85,13 @@ def record_replay(
     promised = settings.policy.confidence
     tags["promise_kept"] = "nothing was promised" if not tests else str(kept >= promised * tests).lower()
     metrics = {**replay_metrics(summary, promises), "promise.confidence": promised}
-    uri = tracking_uri(folder_for_store)
-    with speaking_to(uri) as client:
-        entities = import_mlflow("mlflow.entities")
-        place = experiment_id(client, experiment, uri)
-        run_id = client.create_run(place, tags=source_tags(tags), run_name="replay").info.run_id
-        try:
-            now = int(time.time() * 1000)
-            client.log_batch(
-                run_id,
-                params=[entities.Param(key, value) for key, value in params.items()],
-                metrics=[entities.Metric(key, value, now, 0) for key, value in metrics.items()],
-            )
-            if text:
-                client.log_text(run_id, text, "replay.txt")
-            for file in files:
-                client.log_artifact(run_id, str(file), "replay")
-        except BaseException as error:
-            client.set_terminated(run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
-            raise
-        client.set_terminated(run_id, "FINISHED")
-    return RecordedReplay(str(run_id), uri)
+    with recorded("replay", kind="replay", tags=tags, experiment=experiment, folder_for_store=folder_for_store) as run:
+        run.log(params=params, metrics=metrics)
+        if text:
+            run.text(text, "replay.txt")
+        for file in files:
+            run.file(file, "replay")
+    return RecordedReplay(run.run_id, run.tracking_uri)
 
 
 def replay_metrics(summary: pd.DataFrame, promises: pd.DataFrame) -> dict[str, float]:
