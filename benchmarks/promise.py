@@ -74,8 +74,16 @@ def main() -> None:
     options.add_argument("--drift", action="store_true", help="the newest week has other rates than all before")
     o = options.parse_args()
     play = partial(run, weeks=o.weeks, skus=o.skus, drift=o.drift)
+    played = []
     with ProcessPoolExecutor(o.jobs) as pool:
-        rows = pd.DataFrame(pool.map(play, range(o.first, o.first + o.markets)))
+        for row in pool.map(play, range(o.first, o.first + o.markets)):
+            played.append(row)
+            if len(played) % 10 == 0 or len(played) == o.markets:
+                say(pd.DataFrame(played))
+
+
+def say(rows: pd.DataFrame) -> None:
+    """Print how often the promise was broken so far."""
     promised = rows[rows["promised"] & (rows["batches"] > 0)]
     broken = int(promised["broken"].sum())
     print(f"{len(rows)} markets; something was promised in {len(promised)}")
@@ -84,7 +92,8 @@ def main() -> None:
         low, high = binomtest(broken, len(promised)).proportion_ci(0.95)
         print(
             f"promise broken in {broken} ({broken / len(promised):.1%}; 95 % interval {low:.1%} to {high:.1%}); "
-            "allowed 10 %"
+            "allowed 10 %",
+            flush=True,
         )
 
 
