@@ -230,7 +230,7 @@ def made_up(rng, batches, size=20):
     table = pd.DataFrame({"sku_id": sku, "age_days": 5.0, "impressions": 100.0})
     train = SimpleNamespace(table=table, hit=hit, trial=np.full(n, -1), copies=np.zeros(n, dtype=int))
     launched = pd.Timestamp("2025-01-06") + pd.to_timedelta(np.arange(n) // size * 7, unit="D")
-    labels = pd.DataFrame({"sku_id": sku, "within_group": np.arange(n) // size, "launched_at": launched})
+    labels = pd.DataFrame({"sku_id": sku, "within_group": np.arange(n) // size, "launched_at": launched, "weight": 1.0})
     return train, hit + rng.normal(size=n), labels
 
 
@@ -419,9 +419,3 @@ def test_a_moment_that_is_none_is_refused(moment):
     signals, skus, _ = thin()
     with pytest.raises(DataError, match="as_of: expected a moment"):
         hf.fit(signals, skus, settings(), as_of=moment)
-
-
-def test_decisions_are_taken_and_said_to_be_unused():
-    signals, skus, _ = thin()
-    with pytest.warns(UserWarning, match="decisions are not used"), pytest.raises(NotEnoughHistoryError):
-        hf.fit(signals[:0], skus, settings(), decisions=pd.DataFrame())

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from hitfinder.errors import DataError
-from hitfinder.tables import OUTCOMES, SIGNALS, SKUS, Column, Table
+from hitfinder.tables import DECISIONS, OUTCOMES, SIGNALS, SKUS, Column, Table
 from hitfinder.warehouse import TableLike, quoted, scan
 
 __all__ = [
@@ -131,6 +131,7 @@ def admit_signals_and_skus(
     *,
     period: pd.Timedelta,
     outcomes: TableLike | None = None,
+    decisions: TableLike | None = None,
     warn: bool = True,
     stacklevel: int = 3,
 ) -> list[Admission]:
@@ -138,6 +139,8 @@ def admit_signals_and_skus(
     done = [admit(con, SIGNALS, signals, period=period), admit(con, SKUS, skus)]
     if outcomes is not None:
         done.append(admit(con, OUTCOMES, outcomes))
+    if decisions is not None:
+        done.append(admit(con, DECISIONS, decisions))
     for admission in done:
         if admission.rejects and warn:
             warnings.warn(str(admission), RejectedRowsWarning, stacklevel=stacklevel)

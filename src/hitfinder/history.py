@@ -23,12 +23,21 @@ from hitfinder.models.belief import Belief, fit_belief
 from hitfinder.models.content import vectorise
 from hitfinder.models.design import merits, split_attributes
 from hitfinder.pooling import choose_rates, fit_rates, load_pairs
+from hitfinder.selection import Selection, weigh_seen
 from hitfinder.settings import Settings
 from hitfinder.tables import SKUS
 from hitfinder.trial import play
 from hitfinder.trial_table import BeliefPolicy, TrialTable, catalog_of, pool_of, repeat_pool
 
-__all__ = ["Examples", "History", "examples_of", "know", "moment_of_knowledge", "state_features"]
+__all__ = [
+    "Examples",
+    "History",
+    "examples_of",
+    "know",
+    "moment_of_knowledge",
+    "state_features",
+    "with_trials",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -63,6 +72,7 @@ class History:
     numbers: list[str]
     trial: TrialTable | None = None
     base: pd.Series | None = None
+    selection: Selection | None = None
 
     def close(self) -> None:
         """Let go of the trials' warehouse; the history's own belongs to the caller."""
@@ -109,12 +119,16 @@ def know(
     moment: pd.Timestamp,
     *,
     outcomes_given: bool,
+    decisions_given: bool = False,
     relabel: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
 ) -> tuple[History, dict[str, int]]:
     """Return what was known at a moment of the admitted tables, and how many groups of SKUs had which problem."""
     set_scope(con, settings, moment, max_rows=MAX_ROWS)
     every = label(con, settings, outcomes_given=outcomes_given)
-    usable = every[every["problem"].isna()].reset_index(drop=True)
+    usable = every[every["problem"].isna()].reset_index(drop=True).assign(weight=1.0)
+    selection: Selection | None = None
+    if decisions_given:
+        usable, selection = weigh_seen(con, usable, settings)
     usable = usable if relabel is None else relabel(usable)
     named = {str(k): int(v) for k, v in every.groupby("problem")["within_group"].nunique().items()}
     n_hits = int(usable["hit"].sum())
@@ -132,11 +146,13 @@ def know(
     categories, numbers = split_attributes(frame_of_skus, SKUS.column_names)
     vectors = vectorise(frame_of_skus, categories)
     pairs = load_pairs(con)
-    history = History(con, settings, usable, rate_names, pairs, frame_of_skus, vectors, categories, numbers)
-    return _with_trials(history), named
+    history = History(
+        con, settings, usable, rate_names, pairs, frame_of_skus, vectors, categories, numbers, selection=selection
+    )
+    return with_trials(history), named
 
 
-def _with_trials(history: History) -> History:
+def with_trials(history: History) -> History:
     """Play past tests again under small budgets, where exposures are counted; see the module's text."""
     settings, labels = history.settings, history.labels
     if not on_impressions(history.rate_names):
@@ -212,7 +228,7 @@ def examples_of(history: History, table: pd.DataFrame, skus: set[str]) -> Exampl
         hit=truth["hit"].to_numpy(dtype=float),
         value=truth["value"].to_numpy(dtype=float),
         standing=truth["standing"].to_numpy(dtype=float),
-        weight=1.0 / size,
+        weight=truth["weight"].to_numpy(dtype=float) / size,
         copies=np.asarray(copies, dtype=np.int64),
         folds=folds.reindex(rows["sku_id"]).to_numpy(dtype=np.int64),
         lists=np.asarray(rows.groupby(["as_of", "batch_id"], dropna=False).ngroup(), dtype=np.int64),

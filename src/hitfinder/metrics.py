@@ -11,7 +11,7 @@ import pandas as pd
 import sklearn
 from sklearn.metrics import ndcg_score
 
-__all__ = ["Difference", "bootstrap_difference", "calibration_error", "list_metrics", "summarise"]
+__all__ = ["Difference", "bootstrap_difference", "calibration_error", "chance_of_top", "list_metrics", "summarise"]
 
 Array = npt.NDArray[np.float64]
 
@@ -56,7 +56,7 @@ def _measure_lists(table: pd.DataFrame, lists: npt.ArrayLike, min_size: int) -> 
         if len(group) < min_size or k == 0 or k == len(group):
             continue
         scores, values = group["score"].to_numpy(), np.maximum(group["value"].to_numpy(), 0.0)
-        chance = _chance_of_top(scores, k)
+        chance = chance_of_top(scores, k)
         best = np.sort(values)[::-1][:k].sum()
         rows[name] = {
             "average_precision": _average_precision(hits, scores),
@@ -148,8 +148,8 @@ def _average_precision(hits: Array, scores: Array) -> float:
     return float(precision.sum() / hits.sum())
 
 
-def _chance_of_top(scores: Array, k: int) -> Array:
-    """Chance of each row to stand among the first k, ties broken at random."""
+def chance_of_top(scores: Array, k: int) -> Array:
+    """Return the chance of each row to stand among the first k, ties broken at random."""
     edge = np.sort(scores)[::-1][k - 1]
     above, tied = scores > edge, scores == edge
     return np.where(above, 1.0, np.where(tied, (k - above.sum()) / tied.sum(), 0.0))

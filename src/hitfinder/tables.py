@@ -183,7 +183,11 @@ DECISIONS = Table(
         Column("decided_by", "text"),
         Column("reason", "text"),
     ),
-    rules=(Rule("action_unknown", "action in ('scale', 'test', 'stop')"),),
+    rules=(
+        Rule("action_unknown", "action in ('scale', 'test', 'stop')"),
+        # What was done had a chance of being done.
+        Rule("propensity_zero", "propensity > 0"),
+    ),
 )
 
 TABLES = {t.name: t for t in (SIGNALS, SKUS, OUTCOMES, DECISIONS)}

@@ -44,7 +44,7 @@ def learn_thresholds(
     margin, shown, probability
         Their out-of-fold margins, the same titles aside, and what the former are as probabilities.
     labels
-        `sku_id, within_group, launched_at`.
+        `sku_id, within_group, launched_at, weight`.
     policy
         What is to be promised.
 
@@ -62,6 +62,7 @@ def learn_thresholds(
             "batch": about["within_group"].to_numpy(),
             "launched": about["launched_at"].to_numpy(),
             "hit": train.hit,
+            "weight": about["weight"].to_numpy(dtype=float),
             "place": _places(own),
             "margin": own,
             "probability": probability,
@@ -88,7 +89,11 @@ def learn_thresholds(
 
 def _stop(looks: pd.DataFrame, policy: PolicySettings) -> tuple[float, StopPromise]:
     skus = looks.loc[looks.groupby("sku")["place"].idxmin()] if len(looks) else looks
-    allowed: dict[str, Any] = {"max_hits_lost": policy.max_hits_lost, "confidence": policy.confidence}
+    allowed: dict[str, Any] = {
+        "max_hits_lost": policy.max_hits_lost,
+        "confidence": policy.confidence,
+        "weight": skus["weight"],
+    }
     promise = promise_stop(skus["batch"], skus["hit"], skus["place"], **allowed)
     losses = forward_losses(skus["batch"], skus["launched"], skus["hit"], skus["place"], **allowed)
     promise = withdraw_promise(promise, check_promise(losses["lost_too_much"], confidence=policy.confidence))

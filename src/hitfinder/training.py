@@ -36,11 +36,22 @@ from hitfinder.models.hit_model import HitModel
 from hitfinder.models.prior import LinearPrior
 from hitfinder.models.rules import LOGISTIC, counted_names, fit_logistic_rule, plain_counts, rule_scores
 from hitfinder.pooling import fit_rates
+from hitfinder.selection import Selection
 from hitfinder.settings import Settings
 from hitfinder.thresholds import learn_thresholds
 from hitfinder.warehouse import TableLike, open_warehouse
 
-__all__ = ["MIN_FOLD_HITS", "MIN_FOLD_SKUS", "MIN_HITS", "MIN_SKUS", "fit", "fit_admitted"]
+__all__ = [
+    "JUDGE_STATES",
+    "MIN_FOLD_HITS",
+    "MIN_FOLD_SKUS",
+    "MIN_HITS",
+    "MIN_SKUS",
+    "fit",
+    "fit_admitted",
+    "fit_estimator",
+    "prepare",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -70,7 +81,8 @@ def fit(
     settings
         See `load_settings`.
     decisions
-        Accepted for the day when stopped SKUs are weighted; not used yet, and said so with a warning.
+        What was decided about past SKUs, such as the record that `hitfinder decide` keeps. Outcomes that a stop cut off
+        are left out; those of SKUs that were kept on by chance count for them (see `selection`).
     as_of
         The moment of knowledge, UTC; default: when the newest signal was known.
 
@@ -86,16 +98,27 @@ def fit(
     NotEnoughHistoryError
         Fewer than MIN_SKUS SKUs, or MIN_HITS hits, had a closed outcome window.
     """
-    if decisions is not None:
-        warnings.warn("decisions are not used by this version of fit; stopped SKUs are not weighted", stacklevel=2)
     con = open_warehouse(threads=settings.model.threads)
     try:
-        admissions = admit_signals_and_skus(con, signals, skus, period=settings.signals.period, outcomes=outcomes)
+        admissions = admit_signals_and_skus(
+            con, signals, skus, period=settings.signals.period, outcomes=outcomes, decisions=decisions
+        )
         say_where_ids_differ(con, allowed=0.02)
         moment = moment_of_knowledge(con, as_of)
-        return fit_admitted(con, settings, moment, admissions, outcomes_given=outcomes is not None)
+        model = fit_admitted(
+            con,
+            settings,
+            moment,
+            admissions,
+            outcomes_given=outcomes is not None,
+            decisions_given=decisions is not None,
+        )
     finally:
         con.close()
+    chosen = model.report.get("selection")
+    if chosen is not None and chosen["cut_off"] and not chosen["by_chance"]:
+        warnings.warn(f"decisions: {Selection(**chosen)}", stacklevel=2)
+    return model
 
 
 def fit_admitted(
@@ -105,13 +128,16 @@ def fit_admitted(
     admissions: list[Admission],
     *,
     outcomes_given: bool,
+    decisions_given: bool = False,
     relabel: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
 ) -> HitModel:
     """Fit on tables that stand admitted in `con`, as of a moment; see `fit`.
 
     `relabel` changes the labels before anything is learned from them: what a control wants.
     """
-    history, named = know(con, settings, moment, outcomes_given=outcomes_given, relabel=relabel)
+    history, named = know(
+        con, settings, moment, outcomes_given=outcomes_given, decisions_given=decisions_given, relabel=relabel
+    )
     try:
         return _learn(history, named, moment, admissions)
     finally:
@@ -142,6 +168,8 @@ def _learn(history: History, named: dict[str, int], moment: pd.Timestamp, admiss
         metric=settings.label.metric,
         admissions=[str(a) for a in admissions],
     )
+    if history.selection is not None:
+        report["selection"] = history.selection.to_dict()
     return _fit_on(history, set(history.labels["sku_id"]), report["ranked_by"], report)
 
 
@@ -159,13 +187,13 @@ def _evaluation_folds(history: History) -> tuple[list[Fold], str]:
 
 def _judge(history: History, fold: Fold) -> pd.DataFrame:
     """Score the fold's test rows by every learned kind and every rule, each having seen the training SKUs only."""
-    model, table, train = _prepare(history, set(fold.train), states=JUDGE_STATES)
+    model, table, train = prepare(history, set(fold.train), states=JUDGE_STATES)
     test = examples_of(history, table[table["copy"] < 0], set(fold.test))
     seen = test.table["age_days"].to_numpy() > 0
     X = model.design.matrix(test.table)
     scores: dict[str, Array] = {}
     for kind in LEARNED:
-        estimator = _fit_estimator(history, model.design, train, kind, seeds=1, tree_folds=train.folds % JUDGE_BLOCKS)
+        estimator = fit_estimator(history, model.design, train, kind, seeds=1, tree_folds=train.folds % JUDGE_BLOCKS)
         scores[kind] = estimator.margin(X)
         scores[f"{kind}.probability"] = estimator.calibration_.interval(scores[kind])[0]
     scores.update(rule_scores(test.table))
@@ -185,11 +213,11 @@ def _judge(history: History, fold: Fold) -> pd.DataFrame:
 def _fit_on(history: History, skus: set[str], winner: str, report: dict[str, Any]) -> HitModel:
     """Fit the winner on all labelled SKUs, then thresholds and the value curve on out-of-fold margins."""
     settings = history.settings
-    model, _, train = _prepare(history, skus)
+    model, _, train = prepare(history, skus)
     logistic: LinearPrior | None = None
     counts: list[str] = []
     if winner in LEARNED:
-        estimator = _fit_estimator(history, model.design, train, winner, seeds=settings.model.seeds)
+        estimator = fit_estimator(history, model.design, train, winner, seeds=settings.model.seeds)
     else:
         if winner == LOGISTIC:
             counts = counted_names(train.table)
@@ -220,7 +248,7 @@ def _fit_on(history: History, skus: set[str], winner: str, report: dict[str, Any
     return replace(fitted, version=f"unregistered-{fitted.digest()}")
 
 
-def _prepare(
+def prepare(
     history: History, skus: set[str], states: tuple[int, ...] = TRIAL_STATES
 ) -> tuple[HitModel, pd.DataFrame, Examples]:
     """Fit pooling and content on `skus`; return the model so far, the features of all SKUs, and the training rows.
@@ -264,7 +292,7 @@ def _prepare(
     return model, table, train
 
 
-def _fit_estimator(
+def fit_estimator(
     history: History,
     design: Design,
     train: Examples,

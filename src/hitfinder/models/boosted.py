@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from hitfinder.settings import TreeSettings
 
-__all__ = ["Boosted", "fit_boosted", "tree_parameters"]
+__all__ = ["BinnedRows", "Boosted", "correction_by", "fit_boosted", "tree_parameters"]
 
 Array = npt.NDArray[np.float64]
 
@@ -23,6 +23,9 @@ FIXED: dict[str, Any] = {
     "deterministic": True,
     "force_row_wise": True,  # with `deterministic`: the same trees on one thread and on many
     "num_threads": 1,
+    # Else LightGBM drops, while it bins, the features that no leaf of the size asked for then could split: the bins
+    # would belong to one size of leaf.
+    "feature_pre_filter": False,
     "verbose": -1,
 }
 
@@ -36,6 +39,57 @@ class Boosted:
     def boosters(self) -> list[Any]:
         """Return the live boosters; parse them once and keep them where speed matters."""
         return [lgb.Booster(model_str=text) for text in self.texts]
+
+    def correction(self, X: Array) -> Array:
+        """Return what the trees add to the start of each row."""
+        return correction_by(self.boosters(), X)
+
+
+def correction_by(boosters: Sequence[Any], X: Array) -> Array:
+    """Return the mean of what live boosters add to the start of each row."""
+    if not boosters:
+        return np.zeros(len(X))
+    # One thread: a list has a few hundred rows, and waking threads takes longer than the trees.
+    return np.asarray(np.mean([b.predict(X, raw_score=True, num_threads=1) for b in boosters], axis=0))
+
+
+class BinnedRows:
+    """Rows in LightGBM's bins: built once, learned from as often as wanted, by several threads at a time as well.
+
+    Parameters
+    ----------
+    X, y, weight
+        Features (NaN where not measured), 1 for a hit, sample weights.
+    start
+        Log odds (or, for ranking, scores) of the prior for each row, out of fold.
+    lists
+        The list that each row belongs to: with it, the trees learn to rank within lists (lambdarank).
+    """
+
+    def __init__(
+        self, X: Array, y: Array, weight: Array, start: Array, *, lists: npt.NDArray[np.int64] | None = None
+    ) -> None:
+        order, group = np.arange(len(y)), None
+        if lists is not None:
+            order = np.argsort(lists, kind="stable")
+            group = np.unique(lists[order], return_counts=True)[1]
+        self._ranks = lists is not None
+        # The raw rows are let go of: LightGBM keeps them only to bin them again where settings ask for other bins, and
+        # here that has to be an error.
+        self._data = lgb.Dataset(
+            X[order], y[order], weight=weight[order], init_score=start[order], group=group, params=dict(FIXED)
+        ).construct()
+
+    def fit(
+        self, trees: Mapping[str, Any] | None = None, *, monotone: list[int], seed: int, rows_per_sku: float
+    ) -> str:
+        """Fit one set of corrections to the start, on one thread; return LightGBM's text. See `fit_boosted`."""
+        chosen = TreeSettings.model_validate(dict(trees or {}))
+        parameters = tree_parameters(chosen, monotone=monotone, seed=seed, rows_per_sku=rows_per_sku)
+        if self._ranks:
+            parameters.update(objective="lambdarank", lambdarank_truncation_level=20)
+        text: str = lgb.train(parameters, self._data, num_boost_round=chosen.rounds).model_to_string()
+        return text
 
 
 def fit_boosted(
@@ -70,16 +124,8 @@ def fit_boosted(
     lists
         The list that each row belongs to: with it, the trees learn to rank within lists (lambdarank).
     """
-    chosen = TreeSettings.model_validate(dict(trees or {}))
-    parameters = tree_parameters(chosen, monotone=monotone, seed=seed, rows_per_sku=rows_per_sku)
-    order, group = np.arange(len(y)), None
-    if lists is not None:
-        order = np.argsort(lists, kind="stable")
-        group = np.unique(lists[order], return_counts=True)[1]
-        parameters.update(objective="lambdarank", lambdarank_truncation_level=20)
-    data = lgb.Dataset(X[order], y[order], weight=weight[order], init_score=start[order], group=group)
-    text: str = lgb.train(parameters, data, num_boost_round=chosen.rounds).model_to_string()
-    return text
+    rows = BinnedRows(X, y, weight, start, lists=lists)
+    return rows.fit(trees, monotone=monotone, seed=seed, rows_per_sku=rows_per_sku)
 
 
 def tree_parameters(trees: TreeSettings, *, monotone: list[int], seed: int, rows_per_sku: float) -> dict[str, Any]:

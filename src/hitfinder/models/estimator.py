@@ -13,7 +13,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from hitfinder.models.boosted import Boosted, fit_boosted
+from hitfinder.models.boosted import Boosted, correction_by, fit_boosted
 from hitfinder.models.calibration import Calibration, fit_calibration
 from hitfinder.models.prior import LinearPrior, fit_platt, fit_prior
 
@@ -185,7 +185,7 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             texts = list(pool.map(lambda job: fit_rows(*job), jobs))
         margin: Array = start.copy()
         for held, text in zip(parts, texts, strict=False):
-            margin[held] += _correction(Boosted((text,)).boosters(), X[held])
+            margin[held] += Boosted((text,)).correction(X[held])
         self.boosted_ = Boosted(tuple(texts[len(parts) :]))
         self.boosters_ = self.boosted_.boosters()
         return margin
@@ -197,7 +197,7 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         if self.prior_ is None:
             return np.asarray(X[:, 0], dtype=float)
         scores = self.prior_.score(X[:, self._prior_columns(X)])
-        return np.asarray(self.platt_[0] * scores + self.platt_[1] + _correction(self.boosters_, X))
+        return np.asarray(self.platt_[0] * scores + self.platt_[1] + correction_by(self.boosters_, X))
 
     def contributions(self, X: Any) -> Array:
         """Return what each column adds to the margin, shape (rows, columns); they sum to it up to a constant."""
@@ -265,14 +265,6 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         tags.input_tags.allow_nan = True
         tags.classifier_tags.multi_class = False
         return tags
-
-
-def _correction(boosters: list[Any], X: Array) -> Array:
-    if not boosters:
-        return np.zeros(len(X))
-    # One thread: a list has a few hundred rows, and waking threads takes longer than the trees.
-    members = [b.predict(X, raw_score=True, num_threads=1) for b in boosters]
-    return np.asarray(np.mean(members, axis=0))
 
 
 def _default_folds(hit: Array) -> npt.NDArray[np.int64]:

@@ -27,6 +27,7 @@ def promise_stop(
     *,
     max_hits_lost: float,
     confidence: float,
+    weight: npt.ArrayLike | None = None,
 ) -> StopPromise:
     """Learn below which probability a SKU may be stopped.
 
@@ -54,6 +55,9 @@ def promise_stop(
         Share of a batch's hits that may be lost, from 0 to below 1.
     confidence
         Share of batches in which no more are lost, between 0 and 1.
+    weight
+        How many SKUs each row stands for, where some of a batch were not seen; default: 1. A batch's losses are then
+        estimates, and the promise is about what is estimated.
 
     Returns
     -------
@@ -77,7 +81,7 @@ def promise_stop(
     """
     lost, sure = between("max_hits_lost", max_hits_lost, zero=True), between("confidence", confidence)
     codes, _, is_hit, seen = rows_of(batch, hit, lowest, "lowest", missing=1.0)
-    scores = np.sort(_batch_scores(codes[is_hit], seen[is_hit], lost)[1])
+    scores = np.sort(_batch_scores(codes[is_hit], seen[is_hit], _weights(weight, codes)[is_hit], lost)[1])
     return StopPromise(
         threshold=_kth(list(map(float, scores)), sure),
         max_hits_lost=float(max_hits_lost),
@@ -95,6 +99,7 @@ def forward_losses(
     *,
     max_hits_lost: float,
     confidence: float,
+    weight: npt.ArrayLike | None = None,
 ) -> pd.DataFrame:
     """Judge each past batch by the threshold learned from all batches before it: what `check_promise` reads.
 
@@ -108,7 +113,7 @@ def forward_losses(
 
     Parameters
     ----------
-    batch, hit, lowest, max_hits_lost, confidence
+    batch, hit, lowest, max_hits_lost, confidence, weight
         As for `promise_stop`.
     launched
         When each SKU was launched: timestamps or numbers. A batch is as old as its first SKU; of two that began
@@ -140,7 +145,9 @@ def forward_losses(
         raise DataError(f"launched: expected a moment for each of {len(codes)} rows, got {moments.notna().sum()}")
     order = pd.DataFrame({"launched": moments.groupby(codes).min(), "label": [str(label) for label in labels]})
     order = order.sort_values(["launched", "label"], kind="stable")
-    found, scores, n_hits, n_allowed = _batch_scores(codes[is_hit], seen[is_hit], share)
+    found, scores, n_hits, n_allowed = _batch_scores(
+        codes[is_hit], seen[is_hit], _weights(weight, codes)[is_hit], share
+    )
     place = {code: i for i, code in enumerate(found.tolist())}
     before: list[float] = []
     rows = []
@@ -158,11 +165,28 @@ def forward_losses(
     return losses.assign(lost_too_much=(losses["n_lost"] > losses["n_allowed"]).astype("int64"))
 
 
-def _batch_scores(codes: Ints, lowest: Floats, share: Fraction) -> tuple[Ints, Floats, Ints, Ints]:
+def _weights(weight: npt.ArrayLike | None, codes: Ints) -> Floats:
+    """Return one weight per row; refuse what is no weight."""
+    if weight is None:
+        return np.ones(len(codes))
+    values = np.asarray(weight, dtype=np.float64)
+    if values.shape != codes.shape or not (np.isfinite(values) & (values > 0)).all():
+        raise DataError(f"weight: expected a number above 0 for each of {len(codes)} rows, got something else")
+    return values
+
+
+def _batch_scores(codes: Ints, lowest: Floats, weight: Floats, share: Fraction) -> tuple[Ints, Floats, Ints, Ints]:
     """Return the batches of these hits, their scores, their hits, and how many of them may be lost."""
     order = np.lexsort((lowest, codes))
     found, start, n_hits = np.unique(codes[order], return_index=True, return_counts=True)
-    allowed = np.array([floor(share * n) for n in n_hits.tolist()], dtype=np.int64)
+    allowed = np.zeros(len(found), dtype=np.int64)
+    for place, (first, n) in enumerate(zip(start.tolist(), n_hits.tolist(), strict=True)):
+        own = weight[order][first : first + n]
+        if (own == own[0]).all():
+            allowed[place] = floor(share * n)
+        else:
+            # As many as may be lost from below before they weigh more than the share.
+            allowed[place] = int((np.cumsum(own) <= float(share) * own.sum() + 1e-9).sum())
     return found, lowest[order][start + allowed], n_hits, allowed
 
 

@@ -37,6 +37,6 @@ A grain of SKU x period x channel x creative can't hold a report and its revisio
 that was known late. Everything measured is filled in: no count is NULL.
 """
 
-from hitfinder.simulate.market import Market, simulate, write_market
+from hitfinder.simulate.market import Market, cut_off, simulate, write_market
 
-__all__ = ["Market", "simulate", "write_market"]
+__all__ = ["Market", "cut_off", "simulate", "write_market"]

@@ -16,7 +16,7 @@ from hitfinder.simulate.catalogue import draw_catalogue
 from hitfinder.simulate.traffic import OUTCOME_DAYS, TEST_DAYS, draw_signals
 from hitfinder.simulate.words import LANGUAGES
 
-__all__ = ["Market", "simulate", "write_market"]
+__all__ = ["Market", "cut_off", "simulate", "write_market"]
 
 SETTINGS = """\
 # Settings that fit the simulated market beside this file.
@@ -153,6 +153,39 @@ def simulate(
         skus, truth = skus[launched].reset_index(drop=True), truth[launched].reset_index(drop=True)
     text = SETTINGS.format(seed=seed, test=TEST_DAYS, outcome=OUTCOME_DAYS, top_share=share)
     return Market(signals, skus, truth, text)
+
+
+def cut_off(signals: pd.DataFrame, decisions: pd.DataFrame) -> pd.DataFrame:
+    """Return the signals as they would be had the decisions been carried out: a stopped SKU is shown to nobody.
+
+    Parameters
+    ----------
+    signals
+        Of a market.
+    decisions
+        `sku_id, decided_at, action`: the last decision about a SKU counts from its moment on.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The rows whose period began when the SKU was not stopped. Orders that would have come later from clicks before
+        the stop are lost with the rest, as in a shop that takes the page down.
+
+    Examples
+    --------
+    >>> market = simulate(weeks=1, skus_per_week=10, hits_per_week=1)
+    >>> first = market.skus["sku_id"].iloc[0]
+    >>> stop = pd.DataFrame({"sku_id": [first], "decided_at": [pd.Timestamp("2025-01-07")], "action": ["stop"]})
+    >>> left = cut_off(market.signals, stop)
+    >>> left.loc[left["sku_id"] == first, "period_start"].max()
+    Timestamp('2025-01-06 00:00:00')
+    """
+    steps = decisions[["sku_id", "decided_at", "action"]].sort_values("decided_at", kind="stable")
+    steps = steps.assign(decided_at=steps["decided_at"].astype(signals["period_start"].dtype))
+    order = signals[["sku_id", "period_start"]].reset_index().sort_values("period_start", kind="stable")
+    found = pd.merge_asof(order, steps, left_on="period_start", right_on="decided_at", by="sku_id")
+    gone = found.loc[found["action"] == "stop", "index"]
+    return signals.drop(index=gone).reset_index(drop=True)
 
 
 def write_market(market: Market, folder: str | Path) -> list[Path]:
