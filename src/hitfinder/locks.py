@@ -10,7 +10,11 @@ from filelock import FileLock, Timeout
 
 from hitfinder.errors import HitfinderError
 
-__all__ = ["only_one"]
+__all__ = ["BusyError", "only_one"]
+
+
+class BusyError(HitfinderError):
+    """Another call is at work on the same thing."""
 
 
 @contextmanager
@@ -21,8 +25,10 @@ def only_one(lock: Path, *, what: str, seconds: float) -> Iterator[None]:
 
     Raises
     ------
+    BusyError
+        Another call holds it for longer.
     HitfinderError
-        Another call holds it for longer, or the place knows no locks.
+        The place knows no locks.
 
     Examples
     --------
@@ -36,9 +42,7 @@ def only_one(lock: Path, *, what: str, seconds: float) -> Iterator[None]:
     try:
         held.acquire()
     except Timeout:
-        raise HitfinderError(
-            f"{what}: another call has been at work on it for {seconds:.0f} s; try again later"
-        ) from None
+        raise BusyError(f"{what}: another call has been at work on it for {seconds:.0f} s; try again later") from None
     except (OSError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise HitfinderError(f"{what}: can't be locked ({reason}); keep it on a disk that knows locks") from None

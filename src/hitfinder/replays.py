@@ -30,7 +30,7 @@ from hitfinder.training import MIN_FOLD_HITS, MIN_FOLD_SKUS, fit_admitted
 from hitfinder.trial import Pool
 from hitfinder.warehouse import TableLike, open_warehouse
 
-__all__ = ["BUDGETS", "PRICE", "ROUNDS", "SHUFFLED", "ReplayReport", "replay"]
+__all__ = ["BUDGETS", "PRICE", "ROUNDS", "SHUFFLED", "ReplayReport", "replay", "shuffled"]
 
 Array = npt.NDArray[np.float64]
 
@@ -171,9 +171,11 @@ def replay(
                 price = _signed_price(labels[labels["sku_id"].isin(fold.train)], prices, block)
                 if price is not None:
                     parts.append(play_policy(block, PRICE, PriceAlone(price), block.budgets[:1]))
-                blind = fit_admitted(con, settings, start, admissions, outcomes_given=given, relabel=_shuffle(settings))
+                blind = fit_admitted(
+                    con, settings, start, admissions, outcomes_given=given, relabel=shuffled(settings.seed)
+                )
                 set_scope(con, settings, moment)
-                dealt = replace(block, tests=_shuffle(settings)(block.tests), repeats=1)
+                dealt = replace(block, tests=shuffled(settings.seed)(block.tests), repeats=1)
                 parts.append(play_ours(dealt, SHUFFLED, blind)[0])
         if not parts:
             raise NotEnoughHistoryError(f"signals: {'; '.join(notes)}; give signals from the tests")
@@ -209,17 +211,27 @@ def _signed_price(known: pd.DataFrame, prices: dict[str, float], block: Block) -
     return signed
 
 
-def _shuffle(settings: Settings) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    """Return a function that deals the outcomes out anew within each group."""
+def shuffled(seed: int) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """Return what deals the outcomes out anew within each group: a model that learns from that has learned nothing.
+
+    Examples
+    --------
+    >>> labels = pd.DataFrame({"within_group": ["a"] * 3, "value": [1.0, 2.0, 3.0], "standing": [0.2, 0.5, 0.8],
+    ...                        "hit": [False, False, True], "weight": 1.0})
+    >>> dealt = shuffled(1)(labels)
+    >>> sorted(dealt["value"]), bool((dealt["hit"] == (dealt["value"] == 3)).all())
+    ([1.0, 2.0, 3.0], True)
+    """
 
     def deal(labels: pd.DataFrame) -> pd.DataFrame:
-        rng = np.random.default_rng([settings.seed, 11])
-        outcome = ["value", "standing", "hit"]
+        rng = np.random.default_rng([seed, 11])
+        kinds = {"value": float, "standing": float, "hit": bool, "weight": float}
+        outcome = [name for name in kinds if name in labels]
         dealt = labels.copy()
         for _, places in sorted(labels.groupby("within_group").indices.items()):
             dealt.loc[labels.index[places], outcome] = labels.loc[
                 labels.index[rng.permutation(places)], outcome
             ].to_numpy()
-        return dealt.astype({"value": float, "standing": float, "hit": bool})
+        return dealt.astype({name: kinds[name] for name in outcome})
 
     return deal

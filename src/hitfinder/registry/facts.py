@@ -33,7 +33,9 @@ def data_facts(con: Any) -> dict[str, str]:
         "select count(*), min(period_start), max(period_start), max(known_at) from signals"
     ).fetchone()
     n_skus = con.execute("select count(*) from skus").fetchone()[0]
-    parts = [_table_digest(con, table) for table in ("signals", "skus")]
+    there = {row[0] for row in con.execute("select table_name from duckdb_tables() where temporary").fetchall()}
+    tables = ("signals", "skus", *(name for name in ("outcomes", "decisions") if name in there))
+    parts = [_table_digest(con, table) for table in tables]
     facts = {
         "data_digest": hashlib.sha256("\n".join(parts).encode()).hexdigest(),
         "data_signals_rows": n_signals,

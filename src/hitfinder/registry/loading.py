@@ -21,7 +21,7 @@ MODEL_INSIDE = "artifacts/model"
 FORMS = "models:/hitfinder@champion, models:/hitfinder/3, runs:/<run id>/hitfinder, or the folder of a saved model"
 
 
-def load_model(source: str | Path) -> HitModel:
+def load_model(source: str | Path, *, folder_for_store: str | Path = "mlruns") -> HitModel:
     """Load a fitted model.
 
     Parameters
@@ -29,7 +29,9 @@ def load_model(source: str | Path) -> HitModel:
     source
         `models:/hitfinder@champion` (an alias), `models:/hitfinder/3` (a version, or `latest`), `models:/m-...` (a
         logged model), `runs:/<run id>/hitfinder`, or the folder that `model.save` wrote. The registry is the one that
-        `MLFLOW_TRACKING_URI` names, else `mlruns/mlflow.db` below the working folder.
+        `MLFLOW_TRACKING_URI` names, else `mlflow.db` in `folder_for_store`.
+    folder_for_store
+        As for `register`.
 
     Returns
     -------
@@ -44,7 +46,7 @@ def load_model(source: str | Path) -> HitModel:
     text = str(source)
     if not re.match(r"(models|runs):", text):
         return _open_folder(Path(source))
-    uri = chosen_uri()
+    uri = chosen_uri(folder_for_store)
     store = store_path(uri)
     if store is not None and not store.is_file():
         raise ModelError(

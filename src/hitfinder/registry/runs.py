@@ -15,7 +15,16 @@ from hitfinder.errors import ModelError
 from hitfinder.registry.facts import code_facts
 from hitfinder.registry.tracking import artifact_home, import_mlflow, speaking_to, tracking_uri
 
-__all__ = ["LONGEST_PARAM", "LONGEST_TAG", "Run", "experiment_id", "recorded", "source_tags"]
+__all__ = [
+    "LONGEST_PARAM",
+    "LONGEST_TAG",
+    "Run",
+    "end_stale",
+    "experiment_id",
+    "find_finished",
+    "recorded",
+    "source_tags",
+]
 
 PARENT = "mlflow.parentRunId"
 LONGEST_PARAM = 500
@@ -131,6 +140,56 @@ def _open(uri: str, experiment: str, name: str, tags: dict[str, str]) -> Iterato
 def _end(run: Run, status: str) -> None:
     with speaking_to(run.tracking_uri) as client:
         client.set_terminated(run.run_id, status)
+
+
+def find_finished(
+    kind: str, tags: Mapping[str, str], *, experiment: str = "hitfinder", folder_for_store: str | Path = "mlruns"
+) -> str | None:
+    """Return the newest finished run of a kind that carries all these tags, or None.
+
+    Raises
+    ------
+    ModelError
+        MLflow can't be reached, or refuses.
+    """
+    found = _runs_of(kind, tags, "FINISHED", experiment, folder_for_store)
+    return found[0] if found else None
+
+
+def end_stale(
+    kind: str, tags: Mapping[str, str], *, experiment: str = "hitfinder", folder_for_store: str | Path = "mlruns"
+) -> int:
+    """End as killed what still looks as if it ran, with the steps below it; return how many runs that were.
+
+    Only for who knows that none of them can be running: the holder of their lock.
+
+    Raises
+    ------
+    ModelError
+        MLflow can't be reached, or refuses.
+    """
+    uri = tracking_uri(folder_for_store)
+    ended = 0
+    for run_id in _runs_of(kind, tags, "RUNNING", experiment, folder_for_store):
+        with speaking_to(uri) as client:
+            place = experiment_id(client, experiment, uri)
+            below = client.search_runs([place], f"tags.`{PARENT}` = '{run_id}' and attributes.status = 'RUNNING'")
+            for each in [*(step.info.run_id for step in below), run_id]:
+                client.set_terminated(each, "KILLED")
+                ended += 1
+    return ended
+
+
+def _runs_of(
+    kind: str, tags: Mapping[str, str], status: str, experiment: str, folder_for_store: str | Path
+) -> list[str]:
+    uri = tracking_uri(folder_for_store)
+    wanted = {"kind": kind, **tags}
+    asked = [f"attributes.status = '{status}'", *(f"tags.`{key}` = '{value}'" for key, value in wanted.items())]
+    with speaking_to(uri) as client:
+        place = experiment_id(client, experiment, uri)
+        found = client.search_runs([place], " and ".join(asked), order_by=["attributes.start_time DESC"])
+    return [str(run.info.run_id) for run in found]
 
 
 def experiment_id(client: Any, name: str, uri: str) -> str:

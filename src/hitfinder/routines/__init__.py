@@ -1,0 +1,1 @@
+"""Routines: what a scheduler runs week after week with nobody watching; `pipelines/` holds a script for each."""

@@ -1,0 +1,367 @@
+"""Retraining: new signals to challenger, gate, champion, in one recorded run that can be left alone.
+
+The newest closed batches are what a challenger has to be judged on, and what the next champion has to learn from. So
+the same recipe is fitted twice: first blind to those batches, and held against the champion on them; then on all that
+is known. The second is what is registered, and the first is the evidence for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from scipy.stats import spearmanr
+
+from hitfinder.admission import admit_signals_and_skus, say_where_ids_differ
+from hitfinder.errors import HitfinderError, ModelError
+from hitfinder.gate import MIN_UNSEEN, Verdict, gate_admitted, unseen_batches
+from hitfinder.history import moment_of_knowledge
+from hitfinder.locks import BusyError, only_one
+from hitfinder.models.hit_model import HitModel
+from hitfinder.ranking import rank
+from hitfinder.registry.checks import Check, check_version
+from hitfinder.registry.facts import code_facts, data_facts
+from hitfinder.registry.loading import load_model
+from hitfinder.registry.promotion import promote, standing
+from hitfinder.registry.recording import Registered, register
+from hitfinder.registry.runs import Run, end_stale, find_finished, recorded
+from hitfinder.settings import Settings
+from hitfinder.training import fit_admitted
+from hitfinder.warehouse import TableLike, open_warehouse
+
+__all__ = ["Retrained", "retrain"]
+
+# The two fits of one recipe may disagree about the newest list, as far as a few weeks' learning goes.
+LEAST_AGREEMENT = 0.5
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """What became of a retraining.
+
+    Attributes
+    ----------
+    outcome
+        `busy`: another one is at work, this one left. `unchanged`: one with the same data, settings and code has
+        finished before. `first`: the first version, champion by default. `waiting`: registered, but too few batches
+        have closed that the champion has not seen. `refused`, `promoted`: by the gate.
+    reason
+        In one sentence.
+    version, champion
+        The version that was registered, and the champion's after all; None where there is none.
+    run_id
+        The run that holds the steps.
+    changes
+        What is different from the champion before: name, before, after.
+    """
+
+    outcome: str
+    reason: str
+    version: str | None = None
+    champion: str | None = None
+    run_id: str | None = None
+    changes: tuple[tuple[str, object, object], ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"{self.outcome}: {self.reason}"]
+        lines += [f"  {name}: {before} -> {after}" for name, before, after in self.changes]
+        return "\n".join(lines)
+
+
+def retrain(
+    signals: TableLike,
+    skus: TableLike,
+    settings: Settings,
+    *,
+    outcomes: TableLike | None = None,
+    decisions: TableLike | None = None,
+    as_of: Any = None,
+    name: str = "hitfinder",
+    experiment: str = "hitfinder",
+    folder_for_store: str | Path = "mlruns",
+    min_batches: int = MIN_UNSEEN,
+    wait: float = 0.0,
+    parent: Run | None = None,
+    relabel: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Retrained:
+    """Fit, judge, register, and promote where the evidence carries.
+
+    Parameters
+    ----------
+    signals, skus, settings, outcomes, decisions, as_of
+        As for `fit`.
+    name, experiment, folder_for_store
+        As for `register`.
+    min_batches
+        It takes so many closed batches that the champion has not learned from.
+    wait
+        Seconds to wait for another retraining of the same model on this machine before leaving.
+    parent
+        A run that this is a step of.
+    relabel
+        Changes the labels before anything is learned from them: what a control wants.
+    progress
+        Called with a few words before each step.
+
+    Returns
+    -------
+    Retrained
+
+    Raises
+    ------
+    HitfinderError
+        The data, the settings or the registry refuse; the run is ended as failed.
+
+    Notes
+    -----
+    Run twice with the same data, settings and code, it does nothing the second time. Killed at any moment, it leaves
+    the registry whole, and the next call starts over; a version that had been registered already is not registered
+    again. Two at once on one machine: the second waits, or leaves. On two machines: both may register, and the second
+    to promote finds another champion than it was held against, and is refused.
+    """
+    tell = progress or _say_nothing
+    home = Path(folder_for_store)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with only_one(home / f".retrain-{_safe(name)}.lock", what=f"models:/{name}", seconds=wait):
+            return _retrain(
+                signals, skus, settings, outcomes, decisions, as_of, name, experiment, home, min_batches, parent,
+                relabel, tell,
+            )  # fmt: skip
+    except BusyError as busy:
+        return Retrained("busy", str(busy))
+    except OSError as error:
+        raise HitfinderError(f"{home}: can't be written ({error.strerror}); name another place") from None
+
+
+def _retrain(
+    signals: TableLike,
+    skus: TableLike,
+    settings: Settings,
+    outcomes: TableLike | None,
+    decisions: TableLike | None,
+    as_of: Any,
+    name: str,
+    experiment: str,
+    home: Path,
+    min_batches: int,
+    parent: Run | None,
+    relabel: Callable[[pd.DataFrame], pd.DataFrame] | None,
+    tell: Callable[[str], None],
+) -> Retrained:
+    con = open_warehouse(threads=settings.model.threads)
+    try:
+        tell("reading")
+        admissions = admit_signals_and_skus(
+            con, signals, skus, period=settings.signals.period, outcomes=outcomes, decisions=decisions
+        )
+        say_where_ids_differ(con, allowed=0.02)
+        moment = moment_of_knowledge(con, as_of)
+        tags = {
+            **code_facts(),
+            **data_facts(con),
+            "settings_digest": settings.digest(),
+            "seed": str(settings.seed),
+            "as_of": moment.isoformat(),
+            "model_name": name,
+            "host": socket.gethostname(),
+        }
+        # A control is not what it controls.
+        tags["retrain_key"] = _key({**tags, "relabelled": str(relabel is not None)})
+        store: dict[str, Any] = {"experiment": experiment, "folder_for_store": home}
+        # The lock is ours, so whatever looks as if it still ran on this machine was killed.
+        end_stale("retrain", {"model_name": name, "host": tags["host"]}, **store)
+        before = find_finished("retrain", {"model_name": name, "retrain_key": tags["retrain_key"]}, **store)
+        if before is not None:
+            return Retrained("unchanged", f"run {before} had the same data, settings and code; nothing was done",
+                             champion=standing(name, folder_for_store=home).champion, run_id=before)  # fmt: skip
+        given: dict[str, Any] = {"outcomes_given": outcomes is not None, "decisions_given": decisions is not None}
+        opened = (
+            recorded("retrain", kind="retrain", tags=tags, **store)
+            if parent is None
+            else parent.step("retrain", kind="retrain", **tags)
+        )
+        with opened as run:
+            champion = _champion(name, home)
+            verdict: Verdict | str | None = None
+            held: HitModel | None = None
+            if champion is not None:
+                held, verdict = _judge_recipe(
+                    run, con, settings, moment, champion, admissions, given, min_batches, relabel, tell
+                )
+            tell("fitting on all that is known")
+            model = fit_admitted(con, settings, moment, admissions, relabel=relabel, **given)
+            tell("registering")
+            challenger, registered = _register_once(model, signals, skus, name, run, home)
+            done = _decide(run, champion, held, verdict, challenger, registered, signals, skus, moment, home, tell)
+            run.log(tags={"outcome": done.outcome, "reason": done.reason, "version": challenger.version})
+            run.text(str(done), "what_changed.txt")
+        return done
+    finally:
+        con.close()
+
+
+def _judge_recipe(
+    run: Run,
+    con: Any,
+    settings: Settings,
+    moment: pd.Timestamp,
+    champion: HitModel,
+    admissions: Any,
+    given: dict[str, bool],
+    min_batches: int,
+    relabel: Callable[[pd.DataFrame], pd.DataFrame] | None,
+    tell: Callable[[str], None],
+) -> tuple[HitModel | None, Verdict | str]:
+    """Fit the recipe blind to the batches that the champion has not seen, and hold it against the champion on them."""
+    unseen = unseen_batches(con, settings, [champion], moment, outcomes_given=given["outcomes_given"])
+    if len(unseen.batches) < min_batches:
+        return None, (
+            f"{len(unseen.batches)} batches have closed that {champion.version} has not seen, it takes {min_batches}"
+        )
+    # The last moment at which all of their outcomes were open.
+    windows = settings.label.test_window + settings.label.outcome_window
+    blind = unseen.labels["launched_at"].min() + windows - pd.Timedelta(microseconds=1)
+    with run.step("fit, blind to the newest batches", kind="retrain-blind", as_of=blind.isoformat()) as step:
+        tell(f"fitting blind to the newest {len(unseen.batches)} batches")
+        held = fit_admitted(con, settings, blind, admissions, relabel=relabel, **given)
+        step.values(held.report, "report.json")
+    with run.step("gate", kind="retrain-gate") as step:
+        verdict = gate_admitted(
+            con,
+            held,
+            champion,
+            settings,
+            moment,
+            outcomes_given=given["outcomes_given"],
+            min_batches=min_batches,
+            progress=tell,
+        )
+        step.log(metrics=verdict.metrics(), tags={"gate": "passed" if verdict.passed else "refused"})
+        step.values(verdict.to_dict(), "evidence.json")
+        step.text(verdict.say(), "evidence.txt")
+    return held, verdict
+
+
+def _register_once(
+    model: HitModel, signals: TableLike, skus: TableLike, name: str, run: Run, home: Path
+) -> tuple[HitModel, str]:
+    """Register the model, unless a call that was killed has done so already."""
+    try:
+        newest = load_model(f"models:/{name}@challenger", folder_for_store=home)
+    except ModelError:
+        newest = None
+    if newest is not None and newest.digest() == model.digest():
+        return newest, newest.version.rpartition("/")[2]
+    registered: Registered
+    model, registered = register(model, signals, skus, name=name, folder_for_store=home, parent=run)
+    return model, registered.version
+
+
+def _decide(
+    run: Run,
+    champion: HitModel | None,
+    held: HitModel | None,
+    verdict: Verdict | str | None,
+    challenger: HitModel,
+    number: str,
+    signals: TableLike,
+    skus: TableLike,
+    moment: pd.Timestamp,
+    home: Path,
+    tell: Callable[[str], None],
+) -> Retrained:
+    about: dict[str, Any] = {"version": challenger.version, "run_id": run.run_id}
+    now = standing(challenger.version.rpartition("/")[0], folder_for_store=home)
+    if champion is None or verdict is None:
+        reason = f"{challenger.version} is the first version, so it is champion; {challenger.report['note']}"
+        return Retrained("first", reason, champion=now.champion, changes=_changes(None, challenger), **about)
+    if isinstance(verdict, str) or held is None:
+        return Retrained("waiting", f"{challenger.version} is registered; {verdict}", champion=now.champion, **about)
+    if challenger.version == champion.version:
+        return Retrained("unchanged", f"{champion.version} is this model already", champion=now.champion, **about)
+    tell("checking the version")
+    checks = check_version(now.name, number, folder_for_store=home)
+    agreement = _agreement(held, challenger, signals, skus, moment)
+    with run.step("promote", kind="retrain-promote"):
+        moved = promote(
+            now.name,
+            number,
+            verdict,
+            champion=now.champion,
+            checks=[*checks, agreement],
+            tags={"gate_evidence_of": f"the same recipe as of {held.report['as_of']}"},
+            folder_for_store=home,
+        )
+    after = standing(now.name, folder_for_store=home)
+    return Retrained(
+        "promoted" if moved.promoted else "refused",
+        f"{challenger.version}: {moved.reason}",
+        champion=after.champion,
+        changes=_changes(champion, challenger) if moved.promoted else (),
+        **about,
+    )
+
+
+def _agreement(held: HitModel, model: HitModel, signals: TableLike, skus: TableLike, moment: pd.Timestamp) -> Check:
+    """Hold the two fits of the recipe against each other on the newest batch: the evidence is of the first."""
+    lists = [rank(m, signals, skus, as_of=moment) for m in (held, model)]
+    newest = lists[0]["batch_id"].max()
+    sides = [table[table["batch_id"] == newest].set_index("sku_id")["rank"] for table in lists]
+    found = float(spearmanr(sides[0], sides[1].reindex(sides[0].index)).statistic) if len(sides[0]) > 2 else 1.0
+    passed = not found < LEAST_AGREEMENT
+    said = f"the blind fit and the whole one agree on the newest list (rank correlation {found:.2f})" if passed else (
+        f"the blind fit and the whole one disagree on the newest list (rank correlation {found:.2f}, it takes "
+        f"{LEAST_AGREEMENT}), so the evidence of the first is none for the second"
+    )  # fmt: skip
+    return Check("agreement", passed, said, {"rank_correlation": found})
+
+
+def _champion(name: str, home: Path) -> HitModel | None:
+    try:
+        number = standing(name, folder_for_store=home).champion
+    except ModelError:  # nothing is registered under that name yet
+        return None
+    return None if number is None else load_model(f"models:/{name}/{number}", folder_for_store=home)
+
+
+def _changes(before: HitModel | None, after: HitModel) -> tuple[tuple[str, object, object], ...]:
+    was, now = _facts(before), _facts(after)
+    return tuple((name, was.get(name, "none"), now[name]) for name in now if was.get(name) != now[name])
+
+
+def _facts(model: HitModel | None) -> dict[str, object]:
+    """Return what is worth a line when it changes."""
+    if model is None:
+        return {}
+    report = model.report
+    figures = report["metrics"].get(report["ranked_by"], {})
+    return {
+        "champion": model.version,
+        "settings": model.settings.digest(),
+        "learned from SKUs": report["n_skus"],
+        "hits among them": report["n_hits"],
+        "newest launch learned from": report["last_launch"],
+        "ranked by": report["ranked_by"],
+        "average precision, out of time": round(figures.get("average_precision", float("nan")), 3),
+    }
+
+
+def _key(tags: dict[str, str]) -> str:
+    """Return one text for all that a retraining depends on."""
+    own = {key: value for key, value in sorted(tags.items()) if key != "host"}
+    return hashlib.sha256(repr(own).encode()).hexdigest()[:24]
+
+
+def _safe(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in name)
+
+
+def _say_nothing(_words: str) -> None:
+    return
