@@ -29,7 +29,7 @@ from hitfinder.warehouse import open_warehouse
 
 SETTINGS = {
     "label": {"test_window": "7d", "outcome_window": "7d", "top_share": 0.05},
-    "model": {"ages": 3, "seeds": 1, "folds": 4, "threads": 1},
+    "model": {"ages": 2, "seeds": 1, "folds": 2, "threads": 1},
 }
 
 

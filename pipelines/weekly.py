@@ -1,7 +1,8 @@
-"""Rank the newest batch with the champion and write this week's list: page, workbook, CSV and Parquet.
+"""Rank the newest batch with the champion, decide it, look back on last month's lists, and write this week's list.
 
-The files go to a folder named by the day of the list's knowledge. The same inputs give the same bytes, so a second run
-changes nothing. Each file is written whole or not at all, the Parquet file last: where that stands, all four do.
+The files go to a folder named by the day of the list's knowledge: page, workbook, CSV and Parquet. A list is decided
+once, so the same inputs give the same bytes and a second run changes nothing. Each file is written whole or not at all,
+the Parquet file last: where that stands, all do. Each run is one in MLflow, its steps below it.
 """
 
 from __future__ import annotations
@@ -15,17 +16,27 @@ from pathlib import Path
 import pandas as pd
 
 import hitfinder as hf
+from hitfinder.decided import decide_once
+from hitfinder.hindsight import hindsight
 from hitfinder.ranking import only_batch, sku_columns
+from hitfinder.registry.runs import recorded
 from hitfinder.report import summary_of, write_list
+from hitfinder.report.hindsight import write_hindsight
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the script's arguments."""
-    out = argparse.ArgumentParser(description="Rank the newest batch with the champion and write this week's list.")
+    out = argparse.ArgumentParser(description="Rank, decide and write this week's list, and look back on last month's.")
     out.add_argument("--signals", required=True, help="a Parquet or CSV file, or a glob for many")
     out.add_argument("--skus", required=True, help="a Parquet or CSV file, or a glob for many")
     out.add_argument("--model", default="models:/hitfinder@champion", help="(%(default)s)")
-    out.add_argument("--as-of", type=pd.Timestamp, help="the moment of knowledge, UTC; default: the newest signal's")
+    out.add_argument("--settings", help="the TOML file of settings; default: those that the model was fitted with")
+    out.add_argument("--outcomes", help="where they can't be computed from signals")
+    out.add_argument("--overrides", help="what people decided: CSV, Parquet or workbook")
+    out.add_argument("--decisions", type=Path, help="the record; default: decisions.parquet in the folder of --out")
+    out.add_argument(
+        "--as-of", type=pd.Timestamp, help="do what would have been done then, UTC; default: newest signal"
+    )
     out.add_argument("--language", choices=["en", "zh"], default="en", help="(%(default)s)")
     out.add_argument("--out", type=Path, default=Path("lists"), help="folder that gets a folder a day (%(default)s)")
     return out
@@ -37,17 +48,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.showwarning = lambda message, *_, **__: print(f"note: {message}", file=sys.stderr)
     try:
         model = hf.load_model(given.model)
+        settings = hf.load_settings(given.settings) if given.settings else model.settings
         beside = sku_columns(given.skus)
         if beside.empty:
             raise hf.DataError(f"{given.skus}: expected SKUs to rank, got none; give the table that holds the batch")
-        ranked = hf.rank(model, given.signals, given.skus, as_of=given.as_of, language=given.language)
-        ranked = only_batch(ranked, given.skus, "newest")
-        folder = given.out / f"{ranked['as_of'].iloc[0]:%Y-%m-%d}"
-        summary = summary_of(model)
-        print(f"batch {ranked['batch_id'].iloc[0]}: {len(ranked)} SKUs, ranked by {model.version}")
-        for suffix in ("html", "xlsx", "csv", "parquet"):
-            path = folder / f"list.{suffix}"
-            print(f"wrote {write_list(ranked, path, skus=beside, language=given.language, summary=summary)}")
+        tags = {"model_version": model.version, "settings": settings.digest(), "seed": str(settings.seed)}
+        with recorded("weekly", kind="weekly", tags=tags) as run:
+            with run.step("rank") as step:
+                ranked = hf.rank(model, given.signals, given.skus, as_of=given.as_of, language=given.language)
+                ranked = only_batch(ranked, given.skus, "newest")
+                batch, as_of = str(ranked["batch_id"].iloc[0]), ranked["as_of"].iloc[0]
+                step.log(metrics={"skus": len(ranked), "hits_expected": float(ranked["hit_probability"].sum())})
+            run.log(tags={"batch": batch, "as_of": as_of.isoformat()})
+            print(f"batch {batch}: {len(ranked)} SKUs, ranked by {model.version}")
+
+            with run.step("decide", batch=batch) as step:
+                record = given.decisions or given.out / "decisions.parquet"
+                done = decide_once(
+                    ranked,
+                    settings,
+                    decisions=record,
+                    overrides=given.overrides,
+                    decided_at=given.as_of,  # None: now
+                    language=given.language,
+                )
+                step.log(metrics={"written": done.written, **done.decisions["action"].value_counts().to_dict()})
+            print(done.say(given.language))
+
+            with run.step("hindsight") as step:
+                # As of the list's own moment: nothing on its page was known later.
+                past = hindsight(
+                    str(record), given.signals, given.skus, settings, outcomes=given.outcomes, as_of=as_of
+                ).to_dict()
+                step.log(metrics={k: v for k, v in (past["all"] or {}).items() if k != "list"})
+                step.values(past, "hindsight.json")
+
+            with run.step("list", batch=batch) as step:
+                folder = given.out / f"{as_of:%Y-%m-%d}"
+                told = past if past["all"] is not None else None
+                paths = [write_hindsight(told, folder / "hindsight.json")] if told else []
+                more = {"skus": beside, "language": given.language, "summary": summary_of(model), "hindsight": told}
+                lists = [folder / f"list.{suffix}" for suffix in ("html", "xlsx", "csv", "parquet")]
+                paths += [write_list(done.ranked, path, **more) for path in lists]
+                for path in paths:
+                    step.file(path)
+                    print(f"wrote {path}")
     except hf.HitfinderError as refused:
         print(f"error: {' '.join(str(refused).split())}", file=sys.stderr)
         return 1

@@ -227,7 +227,7 @@ def run(python, folder, monkeypatch):
         ("make tset", "no target tset"),
         ("make PYTHN=python3.12 test", "no variable PYTHN"),
         ("python pipelines/trian.py", "no script"),
-        ("python pipelines/train.py --signals a --skus b --setings c", "does not take"),
+        ("python pipelines/retrain.py --signals a --skus b --setings c", "does not take"),
     ],
 )
 def test_a_wrong_command_is_found(command, problem, capsys):

@@ -27,8 +27,10 @@ LAYERS = (
         "features",
         "pooling",
         "labels",
+        "selection",
         "cohorts",
         "metrics",
+        "offpolicy",
         "curves",
         "comparison",
         "allocation",
@@ -37,8 +39,21 @@ LAYERS = (
         "promise",
     ),
     ("models",),
-    ("training", "ranking", "reasons", "registry", "trial_table", "testplan", "history", "thresholds"),
-    ("report", "simulate", "livetest", "blocks", "replays"),
+    ("training", "tuning", "ranking", "reasons", "registry", "trial_table", "testplan", "history", "thresholds"),
+    (
+        "report",
+        "simulate",
+        "livetest",
+        "overrides",
+        "deciding",
+        "decided",
+        "hindsight",
+        "blocks",
+        "replays",
+        "gate",
+        "monitor",
+    ),
+    ("routines",),
     ("cli", "__main__", "__init__"),
 )
 LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names}
@@ -48,6 +63,7 @@ ONLY_IN = {
     "duckdb": {"warehouse", "ingest"},
     "mlflow": {"registry"},
     "lightgbm": {"models"},
+    "optuna": {"tuning"},
     "matplotlib": {"report", "models", "registry"},
     "xlsxwriter": {"report"},
     "jinja2": {"report"},
@@ -135,7 +151,7 @@ def test_importing_hitfinder_imports_neither_a_tracker_nor_a_plotter():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(ast.literal_eval(done.stdout))
     assert "duckdb" in loaded
-    assert not loaded & {"mlflow", "matplotlib", "xlsxwriter", "jinja2", "sqlglot", "pyspark"}
+    assert not loaded & {"mlflow", "matplotlib", "optuna", "xlsxwriter", "jinja2", "sqlglot", "pyspark"}
 
 
 def test_importing_hitfinder_writes_nothing(tmp_path):

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 
 import hitfinder as hf
+from hitfinder.deciding import lists_of
+from hitfinder.registry.tracking import tracking_uri
+from hitfinder.report.hindsight import hindsight_block
 from hitfinder.simulate import simulate, write_market
 
 SCRIPTS = Path(__file__).parent.parent / "pipelines"
@@ -38,7 +43,7 @@ def run(name, capsys, *arguments):
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    """A folder that holds a market, its settings, and a registry in which train.py registered version 1."""
+    """A folder that holds a market, its settings, and a registry in which retrain.py registered version 1."""
     home = tmp_path_factory.mktemp("a shop 小店")
     write_market(simulate(weeks=8, skus_per_week=30, seed=2), home)
     (home / "hitfinder.toml").write_text(SMALL, encoding="utf-8")
@@ -46,7 +51,7 @@ def shop(tmp_path_factory):
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.chdir(home)
         patch.setattr("warnings.showwarning", None)
-        assert load("train").main([*tables(home), "--settings", str(home / "hitfinder.toml")]) == 0
+        assert load("retrain").main([*tables(home), "--settings", str(home / "hitfinder.toml")]) == 0
     return home
 
 
@@ -64,23 +69,20 @@ def elsewhere(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_training_again_registers_nothing_and_a_change_says_what_changed(at_shop, capsys):
+def test_retraining_says_what_changed_and_the_second_time_does_nothing(at_shop, capsys):
     settings = at_shop / "hitfinder.toml"
-    status, said, _ = run("train", capsys, *tables(at_shop), "--settings", settings)
+    status, said, _ = run("retrain", capsys, *tables(at_shop), "--settings", settings)
     assert status == 0
-    assert said == "nothing changed: hitfinder/1 is this model; nothing registered\n"
+    assert said.startswith("unchanged: ")
     assert hf.load_model("models:/hitfinder/latest").version == "hitfinder/1"
 
-    earlier = hf.load_model("models:/hitfinder/1").report["n_skus"]
     as_of = pd.read_parquet(at_shop / "signals.parquet")["known_at"].max() - pd.Timedelta(days=7)
-    status, said, _ = run("train", capsys, *tables(at_shop), "--settings", settings, "--as-of", as_of)
+    arguments = ["--settings", settings, "--as-of", as_of, "--name", "another", "--decisions", at_shop / "none.parquet"]
+    status, said, notes = run("retrain", capsys, *tables(at_shop), *arguments)
     assert status == 0
-    newer = hf.load_model("models:/hitfinder@challenger")
-    assert newer.report["n_skus"] < earlier
-    assert f"SKUs learned from: {earlier} -> {newer.report['n_skus']}" in said
-    assert "version: hitfinder/1 -> hitfinder/2" in said
-    assert "settings:" not in said
-    assert hf.load_model("models:/hitfinder@champion").version == "hitfinder/1"
+    assert said.startswith("first: another/1 is the first version")
+    assert f"learned from SKUs: none -> {hf.load_model('models:/another@champion').report['n_skus']}" in said
+    assert "not there yet" in notes
 
 
 def test_weekly_writes_the_newest_batch_in_four_forms_and_a_second_run_changes_no_byte(at_shop, tmp_path, capsys):
@@ -106,6 +108,92 @@ def test_weekly_writes_the_newest_batch_in_four_forms_and_a_second_run_changes_n
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def runs_of(kind):
+    """Return the finished runs of a kind, oldest first, each with the names of its steps."""
+    client = MlflowClient(tracking_uri())
+    experiment = client.get_experiment_by_name("hitfinder").experiment_id
+    every = client.search_runs([experiment], max_results=500, order_by=["attributes.start_time asc"])
+    steps = {}
+    for run in every:
+        steps.setdefault(run.data.tags.get("mlflow.parentRunId"), []).append(run.info.run_name)
+    return [(run, steps.get(run.info.run_id, [])) for run in every if run.data.tags.get("kind") == kind]
+
+
+def test_weekly_decides_once_and_records_a_run_with_its_steps(at_shop, tmp_path, capsys):
+    before = len(runs_of("weekly"))
+    arguments = [*tables(at_shop), "--out", tmp_path / "lists"]
+    status, said, _ = run("weekly", capsys, *arguments)
+    assert status == 0
+    record = tmp_path / "lists" / "decisions.parquet"
+    content = record.read_bytes()
+    decisions = lists_of(pd.read_parquet(record))
+    listed = pd.read_parquet(next((tmp_path / "lists").glob("*/list.parquet")))
+    assert sorted(decisions["sku_id"]) == sorted(listed["sku_id"])
+    assert decisions.set_index("sku_id")["action"].to_dict() == listed.set_index("sku_id")["action"].to_dict()
+    assert "decided before" not in said
+
+    status, said, _ = run("weekly", capsys, *arguments)
+    assert status == 0
+    assert record.read_bytes() == content
+    assert "nothing was decided anew" in said
+    runs = runs_of("weekly")[before:]
+    assert len(runs) == 2
+    for ran, steps in runs:
+        assert sorted(steps) == ["decide", "hindsight", "list", "rank"]
+        assert ran.info.status == "FINISHED"
+        assert ran.data.tags["batch"] == decisions["list"].iloc[0]
+
+
+def test_weekly_takes_what_people_decided_and_shows_it(at_shop, tmp_path, capsys):
+    skus = pd.read_parquet(at_shop / "skus.parquet")
+    one = skus.loc[skus["batch_id"] == skus["batch_id"].max(), "sku_id"].iloc[0]
+    people = pd.DataFrame({"sku_id": [one], "action": ["放量"], "decided_by": ["李"], "reason": ["好看"]})
+    people.to_csv(tmp_path / "people.csv", index=False)
+    arguments = [*tables(at_shop), "--out", tmp_path / "lists", "--language", "zh"]
+    assert run("weekly", capsys, *arguments)[0] == 0
+    # The list goes to people, who say what they think of it, and it is written again.
+    status, said, _ = run("weekly", capsys, *arguments, "--overrides", tmp_path / "people.csv")
+    assert status == 0
+    assert "人工决定 1 个" in said
+    listed = pd.read_parquet(next((tmp_path / "lists").glob("*/list.parquet"))).set_index("sku_id")
+    assert listed.loc[one, "action"] == "scale"
+    assert listed.loc[one, "reason_1"].startswith("李 决定：放量")
+
+    people.assign(sku_id="nobody").to_csv(tmp_path / "people.csv", index=False)
+    before = (tmp_path / "lists" / "decisions.parquet").read_bytes()
+    status, _, complaint = run("weekly", capsys, *arguments, "--overrides", tmp_path / "people.csv")
+    assert status == 1
+    assert "'nobody'" in complaint
+    assert (tmp_path / "lists" / "decisions.parquet").read_bytes() == before
+    assert runs_of("weekly")[-1][0].info.status == "FAILED"
+
+
+def test_weekly_tells_on_its_page_what_became_of_lists_that_have_closed(at_shop, tmp_path, capsys):
+    skus, signals = (pd.read_parquet(at_shop / f"{name}.parquet") for name in ("skus", "signals"))
+    out = ["--out", tmp_path / "lists", "--settings", at_shop / "hitfinder.toml"]
+    first = skus["launched_at"].min().normalize() + pd.Timedelta(days=7)
+    # As of the end of the first batch's test, as it was then; then as of today.
+    early = skus[skus["launched_at"] < first]
+    early.to_parquet(tmp_path / "early.parquet")
+    arguments = ["--signals", at_shop / "signals.parquet", "--skus", tmp_path / "early.parquet", *out]
+    assert run("weekly", capsys, *arguments, "--as-of", first)[0] == 0
+    assert not list((tmp_path / "lists").glob("*/hindsight.json"))
+    as_of = first + pd.Timedelta(days=15)
+    assert as_of < signals["known_at"].max()
+    now = skus[skus["launched_at"] < as_of]
+    now.to_parquet(tmp_path / "now.parquet")
+    arguments = ["--signals", at_shop / "signals.parquet", "--skus", tmp_path / "now.parquet", *out, "--as-of", as_of]
+    assert run("weekly", capsys, *arguments)[0] == 0
+    folder = tmp_path / "lists" / f"{as_of:%Y-%m-%d}"
+    told = json.loads((folder / "hindsight.json").read_text(encoding="utf-8"))
+    assert [row["list"] for row in told["lists"]] == [early["batch_id"].iloc[0]]
+    assert told["all"]["skus"] == len(early)
+    assert str(hindsight_block(told)) in (folder / "list.html").read_text(encoding="utf-8")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert run("weekly", capsys, *arguments)[0] == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 def test_weekly_ranks_as_rank_does(at_shop, tmp_path, capsys):
     assert run("weekly", capsys, *tables(at_shop), "--out", tmp_path)[0] == 0
     listed = pd.read_parquet(next(tmp_path.glob("*/list.parquet")))
@@ -116,10 +204,10 @@ def test_weekly_ranks_as_rank_does(at_shop, tmp_path, capsys):
     assert listed["hit_probability"].tolist() == expected["hit_probability"].tolist()
 
 
-@pytest.mark.parametrize("script", ["train", "weekly"])
+@pytest.mark.parametrize("script", ["retrain", "weekly"])
 def test_a_table_that_is_not_there_is_one_line_and_status_1(script, at_shop, tmp_path, capsys):
     arguments = ["--signals", tmp_path / "none.parquet", "--skus", at_shop / "skus.parquet"]
-    arguments += ["--settings", at_shop / "hitfinder.toml"] if script == "train" else ["--out", tmp_path]
+    arguments += ["--settings", at_shop / "hitfinder.toml"] if script == "retrain" else ["--out", tmp_path]
     status, said, complaint = run(script, capsys, *arguments)
     assert (status, said) == (1, "")
     assert complaint.startswith("error: ")
@@ -130,7 +218,7 @@ def test_a_table_that_is_not_there_is_one_line_and_status_1(script, at_shop, tmp
 
 def test_settings_with_an_unknown_key_are_refused_before_anything_is_registered(shop, elsewhere, capsys):
     (elsewhere / "bad.toml").write_text("sed = 1\n")
-    status, said, complaint = run("train", capsys, *tables(shop), "--settings", "bad.toml")
+    status, said, complaint = run("retrain", capsys, *tables(shop), "--settings", "bad.toml")
     assert (status, said) == (1, "")
     assert "unknown key sed" in complaint
     assert [path.name for path in elsewhere.iterdir()] == ["bad.toml"]
@@ -164,7 +252,7 @@ def test_a_row_set_aside_is_a_note_and_the_rest_goes_on(at_shop, tmp_path, capsy
     assert "clicks" in notes
 
 
-@pytest.mark.parametrize("script", ["train", "weekly"])
+@pytest.mark.parametrize("script", ["retrain", "weekly"])
 def test_wrong_usage_is_status_2(script, elsewhere, capsys):
     with pytest.raises(SystemExit) as left:
         load(script).main(["--signals", "a.csv", "--skus", "b.csv", "--as-of", "someday"])

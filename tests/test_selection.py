@@ -14,6 +14,7 @@ import hitfinder as hf
 from hitfinder.admission import admit
 from hitfinder.errors import DataError
 from hitfinder.features import set_scope
+from hitfinder.gate import unseen_batches
 from hitfinder.labels import label
 from hitfinder.metrics import list_metrics
 from hitfinder.promise import forward_losses, promise_stop
@@ -128,6 +129,23 @@ def test_a_batch_of_which_too_few_were_seen_is_named(market, weigh):
     assert facts.left_out == 1
     assert batch not in set(after["within_group"])
     assert batch in set(before["within_group"])
+
+
+def test_the_gate_judges_nobody_by_an_outcome_that_was_cut_off(market):
+    settings = parse_settings(SETTINGS)
+    decisions = pd.DataFrame([decision(market, 0), decision(market, 1, action="test", propensity=0.5)])
+    con = open_warehouse(threads=1)
+    try:
+        admit(con, SIGNALS, market.signals, period=settings.signals.period)
+        admit(con, SKUS, market.skus)
+        admit(con, DECISIONS, decisions)
+        moment = market.signals["known_at"].max()
+        whole = unseen_batches(con, settings, [], moment, outcomes_given=False)
+        seen = unseen_batches(con, settings, [], moment, outcomes_given=False, decisions_given=True)
+    finally:
+        con.close()
+    assert set(whole.labels["sku_id"]) - set(seen.labels["sku_id"]) == {decisions["sku_id"].iloc[0]}
+    assert seen.batches == whole.batches
 
 
 @given(

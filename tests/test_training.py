@@ -203,7 +203,7 @@ def test_batches_that_would_have_lost_too_many_hits_are_as_few_as_promised(name)
     assert (thresholds, promises) == (model.thresholds, model.promises)
     assert (policy.max_hits_lost, policy.confidence) == (0.1, 0.9)
     seen = train.table["impressions"].fillna(0).to_numpy() > 0
-    rows = (train.trial == 0) & seen if name == "plan_stop" else (train.trial < 0) & (train.table["age_days"] > 0)
+    rows = (train.trial >= 0) & seen if name == "plan_stop" else (train.trial < 0) & (train.table["age_days"] > 0)
     margin = shown if name == "plan_stop" else margin
     lowest = lowest_of_hits(train, margin, rows)
     batch = labels.set_index("sku_id")["within_group"].reindex(lowest.index)

@@ -72,8 +72,9 @@ def learn_thresholds(
     )
     really = rows[(train.trial < 0) & (rows["age"] > 0)]
     really = really if really["hit"].any() else rows
-    # Copies of one batch are one batch: the first stands for it, its budget being another one than its neighbours'.
-    played = rows[(train.trial == 0) & (rows["exposed"] > 0)]
+    # Copies of one batch, each under another budget, are one batch at its worst: a promise learned on a mixture of
+    # budgets holds on the mixture, and is broken more often at the budget that loses most.
+    played = rows[(train.trial >= 0) & (rows["exposed"] > 0)]
     thresholds: dict[str, float] = {}
     promises: dict[str, StopPromise | ScalePromise] = {}
     thresholds["stop"], promises["stop"] = _stop(really, policy)

@@ -11,9 +11,12 @@ from typing import Any
 
 import click
 
+from hitfinder.cli.decide import decide, hindsight
 from hitfinder.cli.logs import ingest
 from hitfinder.cli.models import rank, train
+from hitfinder.cli.monitor import monitor
 from hitfinder.cli.practice import demo, simulate
+from hitfinder.cli.promote import promote
 from hitfinder.cli.traffic import plan, replay
 from hitfinder.errors import HitfinderError
 
@@ -26,7 +29,7 @@ def cli() -> None:
     """Find the few hits among many long-tail SKUs from the early signals of small test batches."""
 
 
-for verb in (demo, simulate, ingest, train, rank, plan, replay):
+for verb in (demo, simulate, ingest, train, rank, plan, replay, promote, decide, hindsight, monitor):
     cli.add_command(verb)
 
 
@@ -40,7 +43,7 @@ def _plainly(command: Callable[[], Any]) -> Callable[[], int]:
             warnings.filterwarnings("ignore", category=DeprecationWarning)
             warnings.filterwarnings("ignore", category=FutureWarning)
             try:
-                command()
+                left = command()
             except click.exceptions.Exit as leave:
                 return leave.exit_code
             except click.ClickException as wrong:
@@ -52,7 +55,8 @@ def _plainly(command: Callable[[], Any]) -> Callable[[], int]:
             except HitfinderError as refused:
                 click.echo(f"error: {' '.join(str(refused).split())}", err=True)
                 return 1
-        return 0
+        # Where click does not leave by itself, it returns the status that a verb asked to leave with.
+        return left if isinstance(left, int) else 0
 
     return run
 

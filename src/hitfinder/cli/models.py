@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -9,6 +11,7 @@ import click
 from hitfinder.cli.options import (
     a_model,
     as_of_option,
+    decisions_option,
     experiment_option,
     language_option,
     moment_of,
@@ -23,6 +26,7 @@ from hitfinder.cli.options import (
     write_lists,
     wrote,
 )
+from hitfinder.settings import parse_duration
 
 __all__ = ["rank", "train"]
 
@@ -31,35 +35,88 @@ __all__ = ["rank", "train"]
 @signals_and_skus
 @settings_file
 @outcomes_option
+@decisions_option
 @as_of_option
 @click.option("--name", default="hitfinder", show_default=True, help="Name in the registry.")
 @experiment_option
 @click.option("--out", type=path_out, help="Write the model to this folder as well.")
+@click.option(
+    "--trials", type=click.IntRange(min=1), help="Look for better settings of the trees first, in so many tries."
+)
+@click.option("--time-budget", help="Begin no further trial after this long, such as 30m or 2h.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Trials side by side.")
+@click.option(
+    "--study", type=path_out, help="File of the trials, gone on with after a stop; default: beside MLflow's database."
+)
 def train(
     data: Path | None,
     signals: str | None,
     skus: str | None,
     settings_path: Path | None,
     outcomes: str | None,
+    decisions: str | None,
     as_of: str | None,
     name: str,
     experiment: str,
     out: Path | None,
+    trials: int | None,
+    time_budget: str | None,
+    workers: int,
+    study: Path | None,
 ) -> None:
-    """Fit a model, hold it against every simple rule, and register it as challenger."""
+    """Fit a model, hold it against every simple rule, and register it as challenger.
+
+    With --trials it tunes first: every trial is judged by the value captured at k, out of time, and the settings that
+    were given stay unless others do better beyond chance.
+    """
     from hitfinder.registry import register
+    from hitfinder.registry.runs import recorded
+    from hitfinder.registry.tuned import log_tuning, study_beside_store, tag_fit
     from hitfinder.training import fit
 
+    if trials is None and (time_budget is not None or study is not None or workers != 1):
+        raise click.UsageError("--time-budget, --workers and --study belong to --trials; give --trials as well")
+    budget = None if time_budget is None else parse_duration(time_budget)
     signals, skus = tables_of(data, signals, skus)
-    with working("Fitting, and judging out of time"):
-        model = fit(signals, skus, settings_of(settings_path, data), outcomes=outcomes, as_of=moment_of(as_of))
-    say_report(model.report)
-    with working("Registering"):
-        model, registered = register(model, signals, skus, name=name, experiment=experiment)
+    settings, moment = settings_of(settings_path, data), moment_of(as_of)
+    with ExitStack() as stack:
+        run = tuned = None
+        if trials is not None:
+            from hitfinder.tuning import tune
+
+            run = stack.enter_context(recorded("tuning", kind="tuning", experiment=experiment))
+            with working("Tuning") as tell:
+                tuned = tune(
+                    signals,
+                    skus,
+                    settings,
+                    outcomes,
+                    moment,
+                    trials=trials,
+                    time_budget=budget,
+                    workers=workers,
+                    study=study or study_beside_store(),
+                    decisions=decisions,
+                    progress=tell,
+                )
+                log_tuning(run, tuned)
+            settings = tuned.settings
+            click.echo(f"   {tuned.report['note']}")
+        with working("Fitting, and judging out of time"):
+            model = fit(signals, skus, settings, outcomes=outcomes, decisions=decisions, as_of=moment)
+        if tuned is not None:
+            model = replace(model, report={**model.report, "tuning": tuned.for_report(model.winner)})
+        say_report(model.report)
+        with working("Registering"):
+            model, registered = register(model, signals, skus, name=name, experiment=experiment, parent=run)
+            if run is not None and tuned is not None:
+                tag_fit(run, registered, tuned)
     click.echo(
         f"registered {registered.name} version {registered.version} ({', '.join(registered.aliases)}) "
         f"in {registered.tracking_uri}, run {registered.run_id}"
     )
+    if tuned is not None:
+        click.echo(f"   {model.report['tuning']['remark']}")
     if out is not None:
         wrote([model.save(out)])
 

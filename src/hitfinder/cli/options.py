@@ -17,6 +17,7 @@ from hitfinder.settings import Settings, load_settings
 __all__ = [
     "a_model",
     "as_of_option",
+    "decisions_option",
     "experiment_option",
     "language_option",
     "moment_of",
@@ -58,6 +59,9 @@ a_model = click.option(
 as_of_option = click.option("--as-of", help="The moment of knowledge, UTC; default: when the newest signal was known.")
 settings_file = click.option(
     "--settings", "settings_path", type=path_out, help="Settings (TOML); without, the defaults."
+)
+decisions_option = click.option(
+    "--decisions", help="What was decided: outcomes that a stop cut off are left out, others weighed for them."
 )
 outcomes_option = click.option("--outcomes", help="Outcomes, where they can't be computed from signals.")
 experiment_option = click.option("--experiment", default="hitfinder", show_default=True, help="MLflow experiment.")

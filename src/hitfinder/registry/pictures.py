@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-__all__ = ["draw"]
+__all__ = ["COLOURS", "GRID", "INK", "as_png", "canvas", "draw", "finish"]
 
 # The winner in a strong colour, the best rule in a quiet one, all else in between.
 COLOURS = ("#1f5fa8", "#c8781e", "#4f8f5b", "#8a5a9e", "#7a7a7a")
@@ -44,23 +44,23 @@ def draw(report: dict[str, Any]) -> dict[str, bytes]:
         "value_by_length": _value_by_length(curves.get("value_by_length")),
         "importance": _importance(report.get("importance")),
     }
-    return {name: _png(figure) for name, figure in figures.items() if figure is not None}
+    return {name: as_png(figure) for name, figure in figures.items() if figure is not None}
 
 
 def _precision_recall(curves: dict[str, dict[str, list[float]]] | None) -> Figure | None:
     if not curves:
         return None
-    figure, axes = _canvas("Precision and recall, out of time")
+    figure, axes = canvas("Precision and recall, out of time")
     for place, (name, curve) in enumerate(curves.items()):
         axes.step(curve["recall"], curve["precision"], where="post", label=name, **_style(place))
     axes.set(xlabel="Share of the hits found", ylabel="Share of hits among those named", xlim=(0, 1), ylim=(0, 1.02))
-    return _finish(figure, axes, legend="upper right")
+    return finish(figure, axes, legend="upper right")
 
 
 def _calibration(curve: dict[str, list[float]] | None) -> Figure | None:
     if not curve or not curve.get("predicted"):
         return None
-    figure, axes = _canvas("Calibration, out of time")
+    figure, axes = canvas("Calibration, out of time")
     top = min(1.0, 1.15 * max(*curve["predicted"], *curve["observed"], 0.02))
     weight = curve.get("weight") or [1.0] * len(curve["predicted"])
     sizes = [30 + 170 * w / max(weight) for w in weight]
@@ -81,39 +81,39 @@ def _calibration(curve: dict[str, list[float]] | None) -> Figure | None:
         xlim=(-0.02 * top, top),
         ylim=(-0.02 * top, top),
     )
-    return _finish(figure, axes, legend="upper left")
+    return finish(figure, axes, legend="upper left")
 
 
 def _value_by_length(curves: dict[str, dict[str, list[float]]] | None) -> Figure | None:
     if not curves:
         return None
-    figure, axes = _canvas("Value captured against the length of the list, out of time")
+    figure, axes = canvas("Value captured against the length of the list, out of time")
     for place, (name, curve) in enumerate(curves.items()):
         axes.plot(curve["share"], curve["value"], label=name, **_style(place))
     axes.plot([0, 1], [0, 1], color=INK, linewidth=1, linestyle=(0, (4, 4)), label="at random")
     axes.set(
         xlabel="Share of the SKUs taken, best first", ylabel="Share of the value captured", xlim=(0, 1), ylim=(0, 1.02)
     )
-    return _finish(figure, axes, legend="lower right")
+    return finish(figure, axes, legend="lower right")
 
 
 def _importance(importance: dict[str, float] | None) -> Figure | None:
     if not importance:
         return None
     largest = sorted(importance.items(), key=lambda item: item[1])[-MOST_COLUMNS:]
-    figure, axes = _canvas("What the score rests on", height=1.4 + 0.27 * len(largest))
+    figure, axes = canvas("What the score rests on", height=1.4 + 0.27 * len(largest))
     axes.barh([_short(name) for name, _ in largest], [size for _, size in largest], color=COLOURS[0], height=0.7)
     left_out = len(importance) - len(largest)
     more = f"\n({left_out} smaller ones are not shown)" if left_out else ""
     axes.set(xlabel=f"Mean change of the log odds{more}")
     axes.margins(y=0.02)
-    _finish(figure, axes, legend=None)
+    finish(figure, axes, legend=None)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     return figure
 
 
-def _canvas(title: str, height: float = 4.4) -> tuple[Figure, Any]:
+def canvas(title: str, height: float = 4.4) -> tuple[Figure, Any]:
     """Return a figure of its own: no global state of matplotlib is used or changed."""
     figure = Figure(figsize=(6.4, height), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
@@ -126,7 +126,8 @@ def _style(place: int) -> dict[str, Any]:
     return {"color": COLOURS[place % len(COLOURS)], "linewidth": 2.2 if place == 0 else 1.6}
 
 
-def _finish(figure: Figure, axes: Any, *, legend: str | None) -> Figure:
+def finish(figure: Figure, axes: Any, *, legend: str | None) -> Figure:
+    """Draw the grid, leave out what frames nothing, and place the legend."""
     axes.grid(visible=True, color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
@@ -136,7 +137,8 @@ def _finish(figure: Figure, axes: Any, *, legend: str | None) -> Figure:
     return figure
 
 
-def _png(figure: Figure) -> bytes:
+def as_png(figure: Figure) -> bytes:
+    """Return the picture's file."""
     fonts = ["DejaVu Sans", *(font for font in WIDE_FONTS if font in font_manager.get_font_names())]
     for text in figure.findobj(Text):
         text.set_fontfamily(fonts)

@@ -50,6 +50,8 @@ class Content:
         One row for each way of ranking, best first: `name`, `used`, and a text for each measure.
     warning, note
         Sentences, or "".
+    hindsight
+        What became of past lists (`Hindsight.to_dict()`), or None.
     """
 
     table: pd.DataFrame
@@ -66,6 +68,8 @@ class Content:
     warning: str
     note: str
     value_heading: str
+    language: str = "en"
+    hindsight: Mapping[str, Any] | None = None
 
     @property
     def title(self) -> str:
@@ -79,7 +83,11 @@ class Content:
 
 
 def prepare(
-    ranked: pd.DataFrame, skus: pd.DataFrame | None, language: str, summary: Mapping[str, Any] | None
+    ranked: pd.DataFrame,
+    skus: pd.DataFrame | None,
+    language: str,
+    summary: Mapping[str, Any] | None,
+    hindsight: Mapping[str, Any] | None = None,
 ) -> Content:
     """Check a ranked list and put together all that a reader is to see.
 
@@ -115,6 +123,8 @@ def prepare(
         warning=warning,
         note=str(said.get("note") or ""),
         value_heading=words.get(f"expected_{metric}", words["expected_value"]),
+        language=language,
+        hindsight=hindsight,
     )
 
 

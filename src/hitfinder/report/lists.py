@@ -24,6 +24,7 @@ def write_list(
     skus: pd.DataFrame | None = None,
     language: str = "en",
     summary: Mapping[str, Any] | None = None,
+    hindsight: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a ranked list to a file, whole or not at all. The same list gives the same bytes.
 
@@ -45,6 +46,8 @@ def write_list(
         promised about them, see `HitModel.promises`), and how each way did on past batches: `rules` (a list of mappings
         with `name`, `average_precision` and `hits_at_k`) and `model` (one such mapping). `hits_at_k` is the share of
         all hits that stood in the first `k` places. Other keys are shown under their own names.
+    hindsight
+        What became of past lists, `Hindsight.to_dict()`; the page tells it.
 
     Returns
     -------
@@ -62,7 +65,7 @@ def write_list(
     """
     out = Path(out)
     check_suffix(out)
-    content = prepare(ranked, skus, language, summary)
+    content = prepare(ranked, skus, language, summary, hindsight)
     with replacing(out) as partial:
         out.parent.mkdir(parents=True, exist_ok=True)
         WRITERS[out.suffix.lower()](content, partial)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from importlib import resources
 from typing import Any
 
-import jinja2
 import pandas as pd
 
 from hitfinder.report.content import ACTIONS, REASONS, Content, decimals_of, percent
+from hitfinder.report.hindsight import hindsight_block
+from hitfinder.report.pages import digest, resource, template
 
 __all__ = ["render_page"]
 
@@ -27,29 +25,20 @@ def render_page(content: Content) -> str:
     table = content.table
     ends = table[["hit_probability", "hit_probability_high"]].max().max() if len(table) else None
     top = next((t for t in TOPS if ends is not None and ends <= t), 1.0)
-    style, script = _resource("page.css"), _resource("page.js")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
-                                     lstrip_blocks=True, keep_trailing_newline=True)  # fmt: skip
-    return environment.from_string(_resource("page.html.j2")).render(
+    style, script = resource("page.css"), resource("page.js")
+    return template("page.html.j2").render(
         content=content,
         words=content.words,
         tiles=_tiles(content),
         rows=_rows(content, top),
         top=percent(top),
         actions=ACTIONS,
+        hindsight=hindsight_block(content.hindsight, content.language) if content.hindsight else "",
         style=style,
         script=script,
-        policy=f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; base-uri 'none'; "
+        policy=f"default-src 'none'; style-src '{digest(style)}'; script-src '{digest(script)}'; base-uri 'none'; "
         "form-action 'none'",
     )
-
-
-def _resource(name: str) -> str:
-    return resources.files("hitfinder.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _digest(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _tiles(content: Content) -> list[dict[str, str]]:

@@ -42,7 +42,8 @@ def draw_walk(
     drawing = Figure(figsize=(10, 5.2), layout="constrained")
     FigureCanvasAgg(drawing)
     above, below = drawing.subplots(2, 1, sharex=True, height_ratios=[4, 1])
-    for ranker, rows in lists.groupby("ranker", sort=False):
+    # The champion last: where others do as well, it is what one sees.
+    for ranker, rows in sorted(lists.groupby("ranker", sort=False), key=lambda pair: pair[0] == "champion"):
         by_week = rows.set_index("moment")[figure].sort_index()
         colour = COLOURS.get(str(ranker), "#555555")
         above.plot(by_week.index, by_week, ".", color=colour, alpha=0.35, markersize=4)

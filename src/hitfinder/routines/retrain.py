@@ -23,7 +23,7 @@ from hitfinder.gate import MIN_UNSEEN, Verdict, gate_admitted, unseen_batches
 from hitfinder.history import moment_of_knowledge
 from hitfinder.locks import BusyError, only_one
 from hitfinder.models.hit_model import HitModel
-from hitfinder.ranking import rank
+from hitfinder.ranking import described
 from hitfinder.registry.checks import Check, check_version
 from hitfinder.registry.facts import code_facts, data_facts
 from hitfinder.registry.loading import load_model
@@ -36,7 +36,7 @@ from hitfinder.warehouse import TableLike, open_warehouse
 
 __all__ = ["Retrained", "retrain"]
 
-# The two fits of one recipe may disagree about the newest list, as far as a few weeks' learning goes.
+# The two fits of one recipe may disagree about SKUs, as far as a few weeks' learning goes.
 LEAST_AGREEMENT = 0.5
 
 
@@ -220,7 +220,7 @@ def _judge_recipe(
     tell: Callable[[str], None],
 ) -> tuple[HitModel | None, Verdict | str]:
     """Fit the recipe blind to the batches that the champion has not seen, and hold it against the champion on them."""
-    unseen = unseen_batches(con, settings, [champion], moment, outcomes_given=given["outcomes_given"])
+    unseen = unseen_batches(con, settings, [champion], moment, **given)
     if len(unseen.batches) < min_batches:
         return None, (
             f"{len(unseen.batches)} batches have closed that {champion.version} has not seen, it takes {min_batches}"
@@ -239,9 +239,9 @@ def _judge_recipe(
             champion,
             settings,
             moment,
-            outcomes_given=given["outcomes_given"],
             min_batches=min_batches,
             progress=tell,
+            **given,
         )
         step.log(metrics=verdict.metrics(), tags={"gate": "passed" if verdict.passed else "refused"})
         step.values(verdict.to_dict(), "evidence.json")
@@ -289,16 +289,16 @@ def _decide(
     tell("checking the version")
     checks = check_version(now.name, number, folder_for_store=home)
     agreement = _agreement(held, challenger, signals, skus, moment)
-    with run.step("promote", kind="retrain-promote"):
-        moved = promote(
-            now.name,
-            number,
-            verdict,
-            champion=now.champion,
-            checks=[*checks, agreement],
-            tags={"gate_evidence_of": f"the same recipe as of {held.report['as_of']}"},
-            folder_for_store=home,
-        )
+    moved = promote(
+        now.name,
+        number,
+        verdict,
+        champion=now.champion,
+        checks=[*checks, agreement],
+        tags={"gate_evidence_of": f"the same recipe as of {held.report['as_of']}"},
+        parent=run,
+        folder_for_store=home,
+    )
     after = standing(now.name, folder_for_store=home)
     return Retrained(
         "promoted" if moved.promoted else "refused",
@@ -310,14 +310,15 @@ def _decide(
 
 
 def _agreement(held: HitModel, model: HitModel, signals: TableLike, skus: TableLike, moment: pd.Timestamp) -> Check:
-    """Hold the two fits of the recipe against each other on the newest batch: the evidence is of the first."""
-    lists = [rank(m, signals, skus, as_of=moment) for m in (held, model)]
-    newest = lists[0]["batch_id"].max()
-    sides = [table[table["batch_id"] == newest].set_index("sku_id")["rank"] for table in lists]
-    found = float(spearmanr(sides[0], sides[1].reindex(sides[0].index)).statistic) if len(sides[0]) > 2 else 1.0
+    """Hold the two fits of the recipe against each other on all SKUs that were seen: the evidence is of the first."""
+    margins = []
+    for each in (held, model):
+        table = described(each, signals, skus, moment, threads=each.settings.model.threads, stacklevel=5)
+        margins.append(each.margin(table[table["age_days"] > 0]))
+    found = float(spearmanr(*margins).statistic)
     passed = not found < LEAST_AGREEMENT
-    said = f"the blind fit and the whole one agree on the newest list (rank correlation {found:.2f})" if passed else (
-        f"the blind fit and the whole one disagree on the newest list (rank correlation {found:.2f}, it takes "
+    said = f"the blind fit and the whole one agree on SKUs (rank correlation {found:.2f})" if passed else (
+        f"the blind fit and the whole one disagree on SKUs (rank correlation {found:.2f}, it takes "
         f"{LEAST_AGREEMENT}), so the evidence of the first is none for the second"
     )  # fmt: skip
     return Check("agreement", passed, said, {"rank_correlation": found})

@@ -185,7 +185,8 @@ def cut_off(signals: pd.DataFrame, decisions: pd.DataFrame) -> pd.DataFrame:
     order = signals[["sku_id", "period_start"]].reset_index().sort_values("period_start", kind="stable")
     found = pd.merge_asof(order, steps, left_on="period_start", right_on="decided_at", by="sku_id")
     gone = found.loc[found["action"] == "stop", "index"]
-    return signals.drop(index=gone).reset_index(drop=True)
+    left: pd.DataFrame = signals[~signals.index.isin(gone)].reset_index(drop=True)
+    return left
 
 
 def write_market(market: Market, folder: str | Path) -> list[Path]:

@@ -1,0 +1,133 @@
+"""Decisions and what became of them: `decide` and `hindsight`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hitfinder.cli.options import (
+    a_model,
+    as_of_option,
+    language_option,
+    moment_of,
+    outcomes_option,
+    path_out,
+    settings_file,
+    settings_of,
+    signals_and_skus,
+    tables_of,
+    working,
+    write_lists,
+    wrote,
+)
+
+__all__ = ["decide", "hindsight"]
+
+the_record = click.option(
+    "--decisions", type=path_out, required=True, help="The record of decisions: a .parquet or .csv file."
+)
+
+
+@click.command()
+@signals_and_skus
+@a_model
+@click.option(
+    "--settings",
+    "settings_path",
+    type=path_out,
+    help="Settings (TOML); without, those beside the data, else those that the model was fitted with.",
+)
+@as_of_option
+@click.option("--batch", default="newest", show_default=True, help="Whose list is decided; `newest`: launched last.")
+@click.option("--overrides", type=path_out, help="What people decided: .csv, .parquet or .xlsx with sku_id, action, "
+              "decided_by, reason.")  # fmt: skip
+@the_record
+@click.option("--decided-at", help="The moment of the decision, UTC; default: now.")
+@language_option
+@click.option("--out", type=path_out, multiple=True, help="Write the decided list: .html, .xlsx, .csv, .parquet.")
+def decide(
+    data: Path | None,
+    signals: str | None,
+    skus: str | None,
+    model: str,
+    settings_path: Path | None,
+    as_of: str | None,
+    batch: str,
+    overrides: Path | None,
+    decisions: Path,
+    decided_at: str | None,
+    language: str,
+    out: tuple[Path, ...],
+) -> None:
+    """Decide a batch's list, once: the model's word, people's, and a few stopped SKUs kept on by chance to learn."""
+    from hitfinder.decided import decide_once
+    from hitfinder.ranking import only_batch
+    from hitfinder.ranking import rank as put_in_order
+    from hitfinder.registry import load_model
+    from hitfinder.report import check_suffix
+
+    signals, skus = tables_of(data, signals, skus)
+    for path in out:
+        check_suffix(path)
+        if path.resolve() == decisions.resolve():
+            raise click.UsageError(f"{path}: the list would overwrite the decisions; give it another name")
+    moment, decided = moment_of(as_of), moment_of(decided_at)
+    fitted = load_model(model)
+    beside = settings_path is not None or (data is not None and (data / "hitfinder.toml").is_file())
+    settings = settings_of(settings_path, data) if beside else fitted.settings
+    with working("Deciding"):
+        ranked = put_in_order(fitted, signals, skus, as_of=moment, language=language)
+        ranked = only_batch(ranked, skus, batch)
+        done = decide_once(
+            ranked,
+            settings,
+            decisions=decisions,
+            overrides=None if overrides is None else str(overrides),
+            decided_at=decided,
+            language=language,
+        )
+    click.echo(done.say(language))
+    wrote([*([decisions] if done.written else []), *write_lists(fitted, done.ranked, skus, out, language)])
+
+
+@click.command()
+@signals_and_skus
+@settings_file
+@the_record
+@outcomes_option
+@as_of_option
+@click.option("--since", default="4w", show_default=True, help="How far back: lists that closed within this stretch.")
+@language_option
+@click.option("--out", type=path_out, multiple=True, help="Write it: .html, .json, .csv or .txt; repeatable.")
+def hindsight(
+    data: Path | None,
+    signals: str | None,
+    skus: str | None,
+    settings_path: Path | None,
+    decisions: Path,
+    outcomes: str | None,
+    as_of: str | None,
+    since: str,
+    language: str,
+    out: tuple[Path, ...],
+) -> None:
+    """Hold past lists against what happened: hits found and missed, false alarms, money, what people changed."""
+    from hitfinder.hindsight import hindsight as look_back
+    from hitfinder.report.hindsight import check_form, write_hindsight
+
+    signals, skus = tables_of(data, signals, skus)
+    for path in out:
+        check_form(path)
+    with working("Looking back"):
+        done = look_back(
+            str(decisions),
+            signals,
+            skus,
+            settings_of(settings_path, data),
+            outcomes=outcomes,
+            as_of=moment_of(as_of),
+            since=since,
+        )
+    click.echo(done.say(language))
+    wrote([write_hindsight(done.to_dict(), path, language=language) for path in out])

@@ -1,0 +1,295 @@
+"""The monitor sees what changed, says so in time, and keeps quiet at the promised rate where nothing did."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import replace
+from importlib import resources
+
+import numpy as np
+import pandas as pd
+import pytest
+from changing_market import WEEKS, end_of, market, model, raised, seen
+from scipy.stats import binom
+from small_market import fitted
+
+from hitfinder.errors import SettingsError
+from hitfinder.monitor import SHARES, monitor
+from hitfinder.monitor.outcomes import bet_on_losses, shortfall
+from hitfinder.monitor.ratios import difference, log_ratio, noise_of
+from hitfinder.monitor.sentences import LANGUAGES, sentences
+from hitfinder.monitor.shift import MIN_HISTORY, Track, judge
+from hitfinder.promise import StopPromise
+
+KINDS = {  # check -> the (kind, measure) pairs that an alarm of it can have
+    "batch_drift": [("feature", "mean"), ("feature", "psi"), ("channel", "psi"), ("all", "orders per clicks"),
+                    ("channel", "clicks per impressions"), ("category", "share of reports")],
+    "same_skus": [("same all", "orders per clicks"), ("same category", "clicks per impressions")],
+    "missing": [("skus", ""), ("channel", ""), ("column", "")],
+    "late": [("channel", m) for m in ("share a day late", "share two days late", "share revised",
+                                      "mean delay in hours")],
+    "rejects": [("rejects", ""), ("undated", "")],
+    "calibration": [("over", ""), ("under", "")],
+    "hits_found": [("", "")], "against_rule": [("", "")], "promise": [("", "wealth")], "decisions": [("", "wealth")],
+}  # fmt: skip
+
+
+def look(signals=None, *, watched=None, week=WEEKS - 1, **options):
+    signals = market().signals if signals is None else signals
+    return monitor(watched or model(), signals, market().skus, as_of=end_of(week), **options)
+
+
+def newest_week(signals, week=WEEKS - 1):
+    return (signals["period_start"] >= end_of(week - 1)) & (signals["period_start"] < end_of(week))
+
+
+def track_of(value, **changed):
+    n, subjects = value.shape
+    about = pd.DataFrame({"kind": "feature", "subject": [str(i) for i in range(subjects)], "measure": "mean"})
+    moments = pd.date_range("2025-01-06", periods=n, freq="7D")
+    given = {"noise": np.zeros_like(value), "floor": np.zeros(subjects), "side": np.zeros(subjects), **changed}
+    return Track(about=about, value=value, moments=moments, **given)
+
+
+def test_a_change_of_rates_is_seen_in_its_first_week_and_nothing_is_raised_before():
+    assert seen(WEEKS - 1).ok
+    after = seen(WEEKS)
+    assert raised(after) <= {"batch_drift", "same_skus"}
+    assert raised(after)
+    told = after.alarms
+    assert told["what_happened"].str.len().min() > 20
+    assert told["what_to_do"].str.contains("retrain").all()
+    assert (told["p_value"] <= SHARES["same_skus"] * 0.05).all()
+
+
+def test_nothing_known_later_changes_a_look():
+    cut = market().signals[market().signals["known_at"] <= end_of(WEEKS - 1)]
+    pd.testing.assert_frame_equal(look(cut).checks, seen(WEEKS - 1).checks)
+
+
+def test_the_order_of_rows_does_not_matter_and_the_callers_tables_stay_as_they_were():
+    mixed = market().signals.sample(frac=1, random_state=1)
+    kept = mixed.copy()
+    pd.testing.assert_frame_equal(look(mixed).checks, seen(WEEKS - 1).checks)
+    pd.testing.assert_frame_equal(mixed, kept)
+
+
+def test_a_channel_that_falls_silent_is_missing():
+    signals = market().signals
+    silent = look(signals[~(newest_week(signals) & (signals["channel"] == "ads"))])
+    assert "missing" in raised(silent)
+    [row] = silent.alarms[silent.alarms["check"] == "missing"].to_dict("records")
+    assert row["subject"] == "ads"
+    assert "channel ads: reports came for 0% of the periods" in row["what_happened"]
+
+
+def test_a_column_that_is_newly_empty_is_missing():
+    signals = market().signals.astype({"carts": "Int64"})
+    signals["carts"] = signals["carts"].mask(newest_week(signals))
+    empty = look(signals)
+    assert "missing" in raised(empty)
+    assert "carts" in set(empty.alarms["subject"])
+
+
+def test_a_batch_without_signals_is_missing():
+    newest = set(market().skus.loc[market().skus["launched_at"] == end_of(WEEKS - 2), "sku_id"])
+    signals = market().signals
+    found = look(signals[~signals["sku_id"].isin(sorted(newest)[: len(newest) // 2])])
+    missing = found.checks[(found.checks["check"] == "missing") & (found.checks["kind"] == "skus")]
+    assert missing["state"].tolist() == ["alarm"]
+    assert missing["value"].iloc[0] == pytest.approx(0.5, abs=0.05)
+
+
+def test_reports_that_come_later_than_usual_are_late():
+    signals = market().signals.copy()
+    slow = newest_week(signals, WEEKS - 2) & (signals["channel"] == "feed")
+    signals.loc[slow, "known_at"] += pd.Timedelta(hours=36)
+    late = look(signals)
+    assert "late" in raised(late)
+    assert set(late.alarms.loc[late.alarms["check"] == "late", "subject"]) == {"feed"}
+
+
+def test_reports_that_are_revised_more_than_usual_are_told():
+    signals = market().signals
+    again = signals[newest_week(signals, WEEKS - 2) & (signals["channel"] == "search")]
+    again = again.assign(known_at=again["known_at"] + pd.Timedelta(hours=30))
+    found = look(pd.concat([signals, again], ignore_index=True))
+    revised = found.checks[found.checks["measure"] == "share revised"].set_index("subject")["state"]
+    assert revised.to_dict() == {"search": "alarm", "feed": "quiet", "ads": "quiet"}
+
+
+def test_more_rejects_than_usual_raise_the_alarm_and_those_without_a_date_too():
+    signals = market().signals.copy()
+    broken = signals.index[newest_week(signals)][::15]
+    signals.loc[broken, "clicks"] = signals.loc[broken, "impressions"] + 1
+    with pytest.warns(UserWarning, match="clicks_above_impressions"):
+        found = look(signals)
+    assert "rejects" in raised(found)
+    assert found.alarms.loc[found.alarms["check"] == "rejects", "value"].iloc[0] == pytest.approx(1 / 15, abs=0.01)
+    torn = market().signals.astype({"period_start": "str", "known_at": "str"})
+    torn.loc[torn.index % 30 == 0, "period_start"] = "no date"
+    with pytest.warns(UserWarning, match="period_start_unreadable"):
+        undated = look(torn)
+    assert undated.checks.loc[undated.checks["kind"] == "undated", "state"].tolist() == ["alarm"]
+
+
+def test_with_too_little_history_nothing_is_promised_and_that_is_said():
+    short = look(week=9)
+    states = short.checks.groupby("check")["state"].agg(set)
+    assert all(states[name] <= {"short", "quiet"} for name in ("batch_drift", "same_skus", "missing", "late"))
+    assert "short" in states["batch_drift"]
+    assert short.ok
+    assert "Too little history for a promise: drift, newest batch" in short.say()
+    assert "历史太短" in short.say("zh")
+
+
+def test_outcomes_turned_upside_down_break_probabilities_ranking_and_promise():
+    usual = seen(WEEKS - 1)
+    assert len(usual.outcomes.batches) >= 6
+    assert usual.outcomes.curve["predicted"]
+    values = market().truth[["sku_id", "expected_revenue"]].rename(columns={"expected_revenue": "value"})
+    upside_down = values.assign(value=-values["value"], known_at=end_of(WEEKS - 2))
+    learned = StopPromise(threshold=0.5, max_hits_lost=0.1, confidence=0.9, n_batches=12, needed=9)
+    watched = replace(model(), promises={**model().promises, "stop": learned})
+    found = look(outcomes=upside_down, watched=watched)
+    assert {"hits_found", "promise"} <= raised(found)
+    assert found.bets["wealth"].iloc[-1] > 1 / (SHARES["promise"] * 0.05)
+    assert found.checks.set_index("check").loc["promise", "usual"] >= 3
+
+
+def test_stopping_everybody_breaks_the_promise_by_decisions():
+    skus = market().skus
+    told = pd.DataFrame({"sku_id": skus["sku_id"], "decided_at": skus["launched_at"] + pd.Timedelta(days=5)})
+    assert "decisions" in raised(look(decisions=told.assign(action="stop")))
+    assert "decisions" not in raised(look(decisions=told.assign(action="test")))
+
+
+def test_a_model_fitted_after_all_that_closed_has_no_outcomes_to_be_judged_by():
+    market_of_fit, just_fitted = fitted()
+    health = monitor(just_fitted, market_of_fit.signals, market_of_fit.skus)
+    assert health.outcomes.batches.empty
+    assert set(health.checks.loc[health.checks["check"].isin(["calibration", "promise"]), "state"]) == {"none"}
+
+
+@pytest.mark.parametrize("tail", ["normal", "student"])
+def test_false_alarms_over_all_subjects_together_are_as_rare_as_promised(tail):
+    rng = np.random.default_rng(5)
+    allowed, runs, found = 0.05, 150, 0
+    for _ in range(runs):
+        shape = (26, 25)
+        value = rng.normal(size=shape) if tail == "normal" else rng.standard_t(4, size=shape)
+        value += 2 * rng.normal(size=(26, 1))  # subjects go together
+        found += judge(track_of(value), allowed).p <= allowed
+    assert found <= binom.ppf(0.999, runs, allowed)
+    assert found > 0
+
+
+def test_a_shift_in_one_of_many_subjects_is_found_and_named():
+    rng = np.random.default_rng(6)
+    value = rng.normal(size=(30, 60))
+    value[-1, 17] += 8
+    found = judge(track_of(value), 0.0125)
+    assert np.flatnonzero(found.p_each <= 0.0125).tolist() == [17]
+    assert found.top[-1] > found.threshold
+    down = judge(track_of(-value, side=np.ones(60)), 0.0125)  # only a rise counts there
+    assert not (down.p_each <= 0.0125).any()
+
+
+@pytest.mark.parametrize("size", [0.5, 3.0, 4.0, 6.0])
+def test_the_threshold_is_where_the_p_value_crosses_what_is_allowed(size):
+    rng = np.random.default_rng(7)
+    value = rng.normal(size=(40, 10))
+    value[-1, 0] = size
+    for allowed in (0.005, 0.0125, 0.05, 0.2):
+        found = judge(track_of(value), allowed)
+        assert (found.p <= allowed) == (found.top[-1] > found.threshold)
+
+
+def test_a_past_change_is_not_taken_for_what_is_usual():
+    rng = np.random.default_rng(8)
+    value = rng.normal(size=(40, 10))
+    clean = judge(track_of(value), 0.05).threshold
+    value[25, 3] += 40
+    again = judge(track_of(value), 0.05)
+    assert again.p_weeks[25] < 1e-4
+    assert again.threshold < 2 * clean
+
+
+def test_no_alarm_without_enough_comparisons_or_without_any_shift():
+    rng = np.random.default_rng(9)
+    short = judge(track_of(rng.normal(size=(MIN_HISTORY + 3, 4)) * 10), 0.05)
+    assert short.threshold is None
+    assert np.isnan(short.p)
+    still = judge(track_of(np.zeros((30, 4)), floor=np.full(4, 0.1)), 0.05)
+    assert still.p == 1.0
+
+
+def test_wealth_against_a_kept_promise_reaches_its_threshold_no_more_often_than_allowed():
+    rng = np.random.default_rng(10)
+    m, batches, runs, allowed = 12, 60, 2000, 0.05
+    k = int(np.floor(0.1 * (m + 1)))
+    promise = StopPromise(threshold=0.5, max_hits_lost=0.1, confidence=0.9, n_batches=m, needed=9)
+    ever = 0
+    for _ in range(runs):
+        past, new = rng.random(m), rng.random(batches)
+        ever += bet_on_losses(new < np.sort(past)[k - 1], promise).max() >= 1 / allowed
+    assert ever <= binom.ppf(0.999, runs, allowed)
+    assert bet_on_losses([1] * 12, promise)[-1] > 1 / allowed
+
+
+def test_a_shortfall_takes_batches_to_be_seen():
+    assert np.isnan(shortfall([0, 0, 0], [3, 3, 3]))
+    assert shortfall([1, 1, 2, 1, 1, 0], [3] * 6) < 0.01
+    assert shortfall([3, 2, 4, 3, 3, 4], [3] * 6) > 0.3
+
+
+def test_what_a_style_adds_to_part_and_whole_cancels():
+    rng = np.random.default_rng(11)
+    styles = [f"s{i}" for i in range(40)]
+    appeal = np.exp(rng.normal(size=40))
+    rows = [
+        {"week": 0, "style_id": s, "channel": c, "n": share * 100 * a, "d": share * 1000.0}
+        for s, a in zip(styles, appeal, strict=True) for c, share in (("x", 0.5), ("y", 0.5))
+    ]  # fmt: skip
+    cells = pd.DataFrame(rows)
+    part = log_ratio(cells, "week", [0], "channel", ["x", "y"], "n", "d")
+    whole = log_ratio(cells, "week", [0], None, [""], "n", "d")
+    assert (noise_of(part) > 0.01).all()
+    assert (noise_of(part, whole) < 1e-4).all()
+    assert (noise_of(difference(part, part)) == 0).all()
+    boot = [
+        float(np.log(appeal[pick].sum() / len(pick))) for pick in (rng.integers(0, 40, 40) for _ in range(400))
+    ]  # fmt: skip
+    assert noise_of(whole)[0, 0] == pytest.approx(np.var(boot), rel=0.3)
+
+
+def test_a_chance_that_is_none_is_refused():
+    with pytest.raises(SettingsError, match="false_alarm: expected a chance between 0 and 1"):
+        look(false_alarm=0)
+
+
+def test_the_chance_of_a_false_alarm_is_spent_once():
+    assert sum(SHARES.values()) == pytest.approx(1)
+    spent = seen(WEEKS).checks.groupby("check")["allowed"].first()
+    assert spent.sum() == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("file", [("hitfinder.monitor", "words.toml"), ("hitfinder.report", "health_words.toml")])
+def test_both_languages_say_the_same(file):
+    words = tomllib.loads(resources.files(file[0]).joinpath(file[1]).read_text(encoding="utf-8"))
+    names_of_counts = {"clicks", "impressions", "favorites", "carts", "orders", "revenue", "skus"}
+    assert set(words["zh"]) - set(words["en"]) <= names_of_counts
+    for key, text in words["en"].items():
+        assert set(re.findall(r"{(\w+)}", text)) == set(re.findall(r"{(\w+)}", words["zh"][key])), key
+
+
+@pytest.mark.parametrize("check", KINDS)
+def test_every_alarm_can_be_told_in_both_languages(check):
+    for kind, measure in KINDS[check]:
+        row = {"check": check, "kind": kind, "subject": "x", "measure": measure, "value": 0.5, "usual": 0.1}
+        for language in LANGUAGES:
+            what, do = sentences({**row, "batch": "B", "more": 2, "n_history": 9}, language)
+            assert "{" not in what + do
+            assert what
+            assert do

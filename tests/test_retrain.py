@@ -1,0 +1,230 @@
+"""Retraining can be left alone: run twice, killed at any moment, two at once, sabotaged, against a remote server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow_server import serving
+
+import hitfinder as hf
+from hitfinder.errors import HitfinderError, NotEnoughHistoryError
+from hitfinder.locks import only_one
+from hitfinder.registry.promotion import standing
+from hitfinder.registry.tracking import open_client
+from hitfinder.replays import shuffled
+from hitfinder.routines.retrain import retrain
+from hitfinder.settings import parse_settings
+from hitfinder.simulate import simulate
+
+SCRIPTS = Path(__file__).parent.parent / "pipelines"
+TEXT = """
+[label]
+test_window = "7d"
+outcome_window = "7d"
+top_share = 0.15
+[model]
+ages = 2
+seeds = 1
+folds = 2
+threads = 1
+"""
+SETTINGS = parse_settings({"label": {"test_window": "7d", "outcome_window": "7d", "top_share": 0.15},
+                           "model": {"ages": 2, "seeds": 1, "folds": 2, "threads": 1}})  # fmt: skip
+START, WEEK = pd.Timestamp("2025-01-06"), pd.Timedelta(days=7)
+KILLS = 20
+
+
+@pytest.fixture(scope="module")
+def tables():
+    """Days are the exposure: fits without impressions are quick."""
+    market = simulate(weeks=14, skus_per_week=30, hits_per_week=4, complete=True, seed=3)
+    return market.signals.drop(columns=["impressions", "spend"]), market.skus
+
+
+@pytest.fixture(autouse=True)
+def own_store(monkeypatch, tmp_path):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def known(tables, week):
+    """Return what was known on the Monday of a week, and that moment."""
+    signals, skus = tables
+    moment = START + week * WEEK
+    return signals[signals["known_at"] <= moment], skus[skus["launched_at"] < moment], moment
+
+
+def again(tables, week, store, **more):
+    signals, skus, moment = known(tables, week)
+    return retrain(signals, skus, SETTINGS, as_of=moment, folder_for_store=store, **more)
+
+
+def runs_of(store, experiment="hitfinder"):
+    client = open_client(f"sqlite:///{Path(store).absolute()}/mlflow.db")
+    place = client.get_experiment_by_name(experiment).experiment_id
+    return {run.info.run_id: run for run in client.search_runs([place])}
+
+
+def test_a_year_of_retraining_in_small(tables, tmp_path):
+    store = tmp_path / "store"
+    first = again(tables, 6, store)
+    assert (first.outcome, first.version, first.champion) == ("first", "hitfinder/1", "1")
+    same = again(tables, 6, store)
+    assert (same.outcome, same.run_id) == ("unchanged", first.run_id)
+    soon = again(tables, 7, store)
+    assert (soon.outcome, soon.version, soon.champion) == ("waiting", "hitfinder/2", "1")
+    assert "it takes 3" in soon.reason
+
+    sabotaged = again(tables, 10, store, relabel=shuffled(1))
+    assert (sabotaged.outcome, sabotaged.version, sabotaged.champion) == ("refused", "hitfinder/3", "1")
+    own = again(tables, 10, store)
+    assert (own.outcome, own.version, own.champion) == ("promoted", "hitfinder/4", "4"), own.reason
+    now = standing("hitfinder", folder_for_store=store)
+    assert (now.challenger, now.champion, now.previous) == ("4", "4", "1")
+    learned = {name: (before, after) for name, before, after in own.changes}["learned from SKUs"]
+    assert learned[1] > learned[0]
+
+    runs = runs_of(store)
+    parents = {
+        run.data.tags["mlflow.runName"]: run for run in runs.values() if "mlflow.parentRunId" not in run.data.tags
+    }
+    assert set(parents) == {"retrain"}
+    steps = {
+        r.data.tags["mlflow.runName"] for r in runs.values() if r.data.tags.get("mlflow.parentRunId") == own.run_id
+    }
+    assert {"fit, blind to the newest batches", "gate", "promote"} <= steps
+    stamped = runs[own.run_id].data.tags
+    assert {"code_version", "data_digest", "settings_digest", "seed", "as_of", "outcome", "reason"} <= set(stamped)
+    assert all(run.info.status == "FINISHED" for run in runs.values())
+
+
+def test_too_short_a_history_is_refused_and_the_run_ends_as_failed(tables, tmp_path):
+    with pytest.raises(NotEnoughHistoryError):
+        again(tables, 2, tmp_path / "store")
+    assert [run.info.status for run in runs_of(tmp_path / "store").values()] == ["FAILED"]
+
+
+def test_while_one_is_at_work_the_second_leaves(tables, tmp_path):
+    store = tmp_path / "store"
+    store.mkdir()
+    with only_one(store / ".retrain-hitfinder.lock", what="a test", seconds=0):
+        left = again(tables, 6, store)
+    assert left.outcome == "busy"
+    assert not (store / "mlflow.db").exists()
+
+
+def test_a_run_that_was_killed_before_is_ended_and_its_version_is_not_registered_twice(tables, tmp_path):
+    store = tmp_path / "store"
+    again(tables, 6, store)
+    signals, skus, moment = known(tables, 10)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hitfinder.routines.retrain.promote", _die)
+        with pytest.raises(KeyboardInterrupt):
+            retrain(signals, skus, SETTINGS, as_of=moment, folder_for_store=store)
+        patch.setattr("hitfinder.registry.runs._end", lambda *_: None)  # as after kill -9
+        with pytest.raises(KeyboardInterrupt):
+            retrain(signals, skus, SETTINGS, as_of=moment, folder_for_store=store)
+    assert "RUNNING" in {run.info.status for run in runs_of(store).values()}
+    done = retrain(signals, skus, SETTINGS, as_of=moment, folder_for_store=store)
+    assert (done.outcome, done.version) == ("promoted", "hitfinder/2")
+    assert {run.info.status for run in runs_of(store).values()} == {"FINISHED", "KILLED"}
+
+
+def _die(*_args, **_kwargs):
+    raise KeyboardInterrupt
+
+
+def test_a_folder_that_can_not_be_made_is_refused_in_a_line(tables, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(HitfinderError, match="can't be written"):
+        again(tables, 6, tmp_path / "file" / "store")
+
+
+@pytest.fixture
+def shop(tables, tmp_path):
+    """A folder with tables, settings, and a registry that holds a first champion."""
+    for name, table in zip(("signals", "skus"), tables, strict=True):
+        table.to_parquet(tmp_path / f"{name}.parquet", index=False)
+    (tmp_path / "hitfinder.toml").write_text(TEXT)
+    assert again(tables, 6, tmp_path / "mlruns").outcome == "first"
+    return tmp_path
+
+
+def start(script, shop, *arguments):
+    given = ["--signals", "signals.parquet", "--skus", "skus.parquet", *map(str, arguments)]
+    # A group of its own: kill -9 is for the script and what it started.
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPTS / f"{script}.py"), *given], cwd=shop, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def retraining(shop, week):
+    return start("retrain", shop, "--settings", "hitfinder.toml", "--as-of", START + week * WEEK)
+
+
+def test_killed_at_twenty_moments_the_registry_stays_whole_and_no_half_list_is_there(shop):
+    rng = np.random.default_rng(7)
+    champions, began = [], time.monotonic()
+    complete = start("weekly", shop, "--as-of", START + 7 * WEEK)
+    assert complete.wait() == 0, complete.stdout.read()
+    longest = {"weekly": time.monotonic() - began, "retrain": 2 * (time.monotonic() - began)}
+    for kill in range(KILLS):
+        script = "weekly" if kill % 4 == 3 else "retrain"
+        week = 8 + kill // 4
+        process = (
+            start("weekly", shop, "--as-of", START + week * WEEK) if script == "weekly" else retraining(shop, week)
+        )
+        time.sleep(float(rng.uniform(0.2, 1.0)) * longest[script])
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        now = standing("hitfinder", folder_for_store=shop / "mlruns")
+        for number in filter(None, (now.champion, now.challenger, now.previous)):
+            hf.load_model(f"models:/hitfinder/{number}")
+        champions.append(now.champion)
+        for folder in (shop / "lists").glob("2*"):
+            if (folder / "list.parquet").exists():  # written last: where it stands, all do
+                assert len(pd.read_parquet(folder / "list.parquet")) == len(pd.read_csv(folder / "list.csv")) > 20
+            for page in folder.glob("list.html"):
+                assert page.read_text(encoding="utf-8").rstrip().endswith("</html>")
+    assert champions == sorted(champions, key=int)  # never back
+    last = retraining(shop, 13)
+    said, _ = last.communicate()
+    assert last.returncode == 0, said
+    assert said.startswith(("promoted", "waiting", "refused"))
+    assert "RUNNING" not in {
+        run.info.status for run in runs_of(shop / "mlruns").values() if run.data.tags.get("kind") == "retrain"
+    }
+    weekly = start("weekly", shop, "--as-of", START + 13 * WEEK)
+    said, _ = weekly.communicate()
+    assert weekly.returncode == 0, said
+    assert pd.read_parquet(shop / "lists" / "decisions.parquet").groupby(["sku_id", "decided_at"]).size().max() == 1
+
+
+def test_of_two_at_once_one_leaves_and_neither_spoils_the_other(shop):
+    pair = [retraining(shop, 10) for _ in range(2)]
+    said = [process.communicate()[0] for process in pair]
+    assert [process.returncode for process in pair] == [0, 0], said
+    outcomes = sorted(text.split(":")[0] for text in said)
+    # The slower to start either meets the lock, or comes after the end.
+    assert outcomes in (["busy", "promoted"], ["promoted", "unchanged"]), said
+    assert standing("hitfinder", folder_for_store=shop / "mlruns").champion == "2"
+
+
+def test_a_remote_server_takes_it_all(tables, tmp_path, monkeypatch):
+    with serving(tmp_path / "server") as uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        assert again(tables, 6, tmp_path / "locks").outcome == "first"
+        done = again(tables, 10, tmp_path / "locks")
+        assert (done.outcome, done.champion) == ("promoted", "2"), done.reason
+        assert hf.load_model("models:/hitfinder@champion").version == "hitfinder/2"
+        assert again(tables, 10, tmp_path / "locks").outcome == "unchanged"
