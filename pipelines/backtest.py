@@ -22,6 +22,7 @@ import pandas as pd
 
 import hitfinder as hf
 from hitfinder.registry.runs import recorded
+from hitfinder.registry.tracking import store_at
 from hitfinder.report.walk import draw_walk
 from hitfinder.report.whole import replacing
 from hitfinder.routines.backtest import FROZEN, RULE, Backtest, backtest
@@ -78,12 +79,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             signals, skus, settings = given.signals, given.skus, hf.load_settings(given.settings)
         tags = {"settings_digest": settings.digest(), "seed": str(settings.seed)}
         store = {"experiment": given.experiment, "folder_for_store": given.out / "mlruns"}
-        with recorded("backtest", kind="backtest", tags=tags, **store) as run:
+        # A registry of its own, and a name of its own in it: no champion that serves, or that knows what came later.
+        with store_at(given.out / "mlruns"), recorded("backtest", kind="backtest", tags=tags, **store) as run:
             done = backtest(
-                signals, skus, settings, start=start, retrain_every=given.retrain_every, watch=not given.no_watch,
-                carry_out=given.simulate_year, sabotage=given.simulate_year and not given.no_sabotage, parent=run,
-                progress=lambda words: print(f"... {words}", file=sys.stderr), **store,
-            )  # fmt: skip
+                signals,
+                skus,
+                settings,
+                name=f"backtest-{run.run_id[:8]}",
+                start=start,
+                retrain_every=given.retrain_every,
+                watch=not given.no_watch,
+                carry_out=given.simulate_year,
+                sabotage=given.simulate_year and not given.no_sabotage,
+                parent=run,
+                progress=lambda words: print(f"... {words}", file=sys.stderr),
+                **store,
+            )
             files = write(done, given.out, change)
             run.log(metrics=figures(done, change))
             for file in files:

@@ -1,7 +1,9 @@
 """Look whether data and market are still what the champion was made for: a page, a JSON, a run in MLflow.
 
-The files go to a folder named by the day of the look. The run has a step for each check. Exit status: 0 quiet, 1 on an
-alarm or where something was refused (the refusal is a line on stderr, alarms are said on stdout).
+The files go to a folder named by the day of the look. The run has a step for each check. Exit status: 0 quiet; 1 on
+an alarm, which is said on stdout and written to the page and the JSON; 1 too where data or model are refused, which is
+one line `error: ...` on stderr; 2 wrong usage. In a scheduler give `--as-of now`: a look as of the newest signal can't
+see that none came since.
 """
 
 from __future__ import annotations
@@ -19,15 +21,26 @@ from hitfinder.monitor import monitor
 from hitfinder.report.health import record_health, write_health
 
 
+def moment(text: str) -> pd.Timestamp | str:
+    """Return the moment that is meant; `now` is left to the look."""
+    return text if text == "now" else pd.Timestamp(text)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the script's arguments."""
-    out = argparse.ArgumentParser(description="Look whether data and market are still what the champion was made for.")
+    out = argparse.ArgumentParser(
+        description="Look whether data and market are still what the champion was made for.",
+        epilog="Exit status: 0 quiet; 1 on an alarm (said on stdout, written to page and JSON) or where data or model "
+        "are refused (one line `error: ...` on stderr); 2 wrong usage.",
+    )
     out.add_argument("--signals", required=True, help="a Parquet or CSV file, or a glob for many")
     out.add_argument("--skus", required=True, help="a Parquet or CSV file, or a glob for many")
     out.add_argument("--outcomes", help="where they can't be computed from signals")
     out.add_argument("--decisions", help="what was decided, to hold the stopping promise against that as well")
     out.add_argument("--model", default="models:/hitfinder@champion", help="(%(default)s)")
-    out.add_argument("--as-of", type=pd.Timestamp, help="the moment of knowledge, UTC; default: the newest signal's")
+    out.add_argument(
+        "--as-of", type=moment, help="the moment of knowledge, UTC, or `now`; default: the newest signal's"
+    )
     out.add_argument("--false-alarm", type=float, default=0.05, help="chance of any false alarm (%(default)s)")
     out.add_argument("--language", choices=["en", "zh"], default="en", help="(%(default)s)")
     out.add_argument("--experiment", default="hitfinder", help="in MLflow (%(default)s)")
@@ -46,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             false_alarm=given.false_alarm,
         )  # fmt: skip
         print(health.say(given.language))
+        old = health.stale(given.language) if given.as_of is None else None
+        if old:
+            print(f"note: {old}", file=sys.stderr)
         paths = write_health(health, given.out / f"{health.as_of:%Y-%m-%d}", language=given.language)
         print(f"recorded as run {record_health(health, paths, experiment=given.experiment)}")
     except hf.HitfinderError as refused:

@@ -8,6 +8,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from changing_market import WEEKS, end_of, market, model
 
@@ -77,6 +78,33 @@ def test_wrong_usage_and_refusals_are_told_apart_from_alarms(run, shop, at_home)
     assert status == 1
     assert err.startswith("error: ")
     assert out == ""
+    assert len([line for line in err.splitlines() if line.startswith("error: ")]) == 1
+    assert sorted(path.name for path in at_home.iterdir()) == []
+    status, out, _ = run("monitor", "--help")
+    assert status == 0
+    assert "Exit status: 0 quiet; 1 on an alarm" in " ".join(out.split())
+
+
+def test_an_old_look_is_noted_and_as_of_now_raises_the_alarm_that_signals_stopped(run, shop, at_home):
+    before = ("monitor", "--data", shop, "--model", shop / "model", "--no-track")
+    _, out, err = run(*before)
+    assert "note: the newest signal is " in err
+    assert "if the feed should be live, pass --as-of now" in err
+    assert "No signal at all" not in out
+    status, out, err = run(*before, "--as-of", "now")
+    assert status == 1
+    assert "[missing signals] No signal at all has come for " in out
+    assert "the newest signal is" not in err
+    assert "error" not in err
+
+
+def test_too_little_history_is_said_and_is_no_failure(run, shop, at_home):
+    status, out, err = run(
+        "monitor", "--data", shop, "--model", shop / "model", "--as-of", "2025-01-07", "--no-track"
+    )  # fmt: skip
+    assert status == 0
+    assert "Too little history for a promise" in out
+    assert "error" not in err
 
 
 def test_the_pipeline_leaves_with_1_on_an_alarm_and_with_0_when_quiet(shop, at_home, capsys):
@@ -89,9 +117,17 @@ def test_the_pipeline_leaves_with_1_on_an_alarm_and_with_0_when_quiet(shop, at_h
         assert script.main([*tables, "--model", str(shop / "model")]) == 1
         quiet = end_of(WEEKS - 1).isoformat()
         assert script.main([*tables, "--model", str(shop / "model"), "--as-of", quiet]) == 0
+        said, noted = capsys.readouterr()
+        assert noted.startswith("note: the newest signal is ")
+        assert noted.count("\n") == 1
         assert script.main([*tables, "--model", str(at_home / "none")]) == 1
-    said, refused = capsys.readouterr()
+        nothing, refused = capsys.readouterr()
+        assert script.main([*tables, "--model", str(shop / "model"), "--as-of", "now", "--out", "now"]) == 1
+        assert "No signal at all has come for " in capsys.readouterr().out
+        assert script.moment("2025-01-06") == pd.Timestamp("2025-01-06")
+    assert nothing == ""
     assert refused.startswith("error: ")
+    assert refused.count("\n") == 1
     days = sorted(path.name for path in (at_home / "health").iterdir())
     assert days == [f"{end_of(week):%Y-%m-%d}" for week in (WEEKS - 1, WEEKS)]
     assert said.count("recorded as run ") == 2

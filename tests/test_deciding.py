@@ -134,7 +134,10 @@ def test_what_else_is_on_the_list_and_in_which_order_decides_nobody_else(data):
     st.integers(0, 2**31 - 1),
 )
 def test_the_product_of_a_skus_propensities_is_the_chance_of_its_whole_path(says, share, seed):
-    """Whatever the lists say from week to week: heads and tails are the only two paths, and their chances add up."""
+    """Whatever the lists say from week to week: heads and tails are the only two paths, and their chances add up.
+
+    Tails ends it: what the lists say after that changes nothing, so nobody comes back beside those drawn for it.
+    """
     paths = {}
     for wanted in (True, False):
         # A seed under which the coin falls as wanted.
@@ -158,14 +161,14 @@ def test_the_product_of_a_skus_propensities_is_the_chance_of_its_whole_path(says
     for wanted, path in paths.items():
         assert np.prod([p for _, p in path]) == pytest.approx(expected[wanted])
         assert sum(p != 1 for _, p in path) <= 1  # thrown once
-        for action, says_now in zip([a for a, _ in path], says, strict=True):
-            if says_now != "stop":
-                assert action == says_now
+        for week, action in enumerate(a for a, _ in path):
+            if "stop" in says[: week + 1] and not wanted:
+                assert action == "stop"
             else:
-                assert action == ("test" if wanted else "stop")
+                assert action == ("test" if says[week] == "stop" else says[week])
 
 
-def test_what_was_kept_on_stays_on_what_was_stopped_stays_stopped_unless_the_model_says_otherwise():
+def test_what_was_kept_on_stays_on_and_what_was_stopped_stays_stopped_whatever_the_list_says():
     first = decide(LONG, None, settings_of(), decided_at=MONDAY)
     was = by_sku(first)
     again = decide(LONG.assign(as_of=MONDAY + WEEK), first, settings_of(0.9, seed=5), decided_at=MONDAY + WEEK)
@@ -178,7 +181,48 @@ def test_what_was_kept_on_stays_on_what_was_stopped_stays_stopped_unless_the_mod
 
     better = LONG.assign(as_of=MONDAY + WEEK, action="scale")
     rows = by_sku(decide(better, first, settings_of(), decided_at=MONDAY + WEEK))
-    assert set(zip(rows["action"], rows["propensity"], rows["because"], strict=True)) == {("scale", 1.0, MODEL)}
+    stays = was["action"] == "stop"
+    assert 0 < stays.sum() < len(rows)
+    for part, expected in ((rows[~stays], ("scale", 1.0, MODEL)), (rows[stays], ("stop", 1.0, STAYS))):
+        assert set(zip(part["action"], part["propensity"], part["because"], strict=True)) == {expected}
+
+
+def test_without_a_coin_too_a_stop_is_for_good():
+    first = decide(LONG, None, settings_of(0), decided_at=MONDAY)
+    better = LONG.assign(as_of=MONDAY + WEEK, action="test")
+    rows = by_sku(decide(better, first, settings_of(0), decided_at=MONDAY + WEEK))
+    assert set(rows["action"][23:]) == {"stop"}
+    assert set(rows["model_action"]) == {"test"}  # the record says what the list said
+    assert set(rows["action"][:23]) == {"test"}
+
+
+def test_only_a_person_calls_back_whom_a_coin_passed_over_and_then_the_list_says():
+    share = 0.5
+    seed = next(s for s in range(99) if coin(s, "2025-W10", "199") >= share)
+    first = decide(LONG, None, settings_of(share, seed), decided_at=MONDAY)
+    second = decide(LONG.assign(as_of=MONDAY + WEEK), first, settings_of(share, seed), decided_at=MONDAY + WEEK,
+                    overrides=told(("199", "test", "Li", None)))  # fmt: skip
+    earlier = pd.concat([first, second])
+    moment = MONDAY + 2 * WEEK
+    for says, expected in (("scale", ["scale", 1.0, MODEL]), ("stop", ["stop", 1.0, STAYS])):
+        now = LONG.assign(as_of=moment, action=LONG["action"].where(LONG["sku_id"] != "199", says))
+        rows = by_sku(decide(now, earlier, settings_of(share, seed), decided_at=moment))
+        assert rows.loc["199", ["action", "propensity", "because"]].tolist() == expected
+
+
+@pytest.mark.parametrize(("language", "said"), [
+    ("en", "Stopped before, and only a person calls it back; the list says Scale."),
+    ("zh", "此前已停测，仅可由人工恢复；榜单建议：放量。"),
+])  # fmt: skip
+def test_the_list_says_why_a_sku_stays_stopped_against_it(tmp_path, language, said):
+    path = tmp_path / "d.parquet"
+    decide_once(LONG, settings_of(), decisions=path, decided_at=MONDAY)
+    better = LONG.assign(as_of=MONDAY + WEEK, action="scale")
+    done = decide_once(better, settings_of(), decisions=path, decided_at=MONDAY + WEEK, language=language)
+    stays = done.ranked["action"] == "stop"
+    assert stays.sum() > 50
+    assert set(done.ranked.loc[stays, "reason_1"]) == {said}
+    assert set(done.ranked.loc[~stays, "reason_1"]) == {"sells"}
 
 
 def test_decisions_of_rounds_and_of_others_are_no_lists():

@@ -20,10 +20,11 @@ from hitfinder.features import set_scope
 from hitfinder.gate import gate, moment_before_newest, unseen_batches
 from hitfinder.gate import judging as judging_module
 from hitfinder.gate.equal_hits import cost_ratio
-from hitfinder.gate.lists import per_batch
+from hitfinder.gate.lists import learned_rule, per_batch
 from hitfinder.gate.unseen import MOST_UNSEEN
 from hitfinder.labels import label
 from hitfinder.models.rules import LOGISTIC
+from hitfinder.simulate import cut_off
 from hitfinder.warehouse import open_warehouse
 
 CHAMPION, CHALLENGER = 6, 8
@@ -212,6 +213,58 @@ def test_the_best_rule_is_the_one_that_the_challengers_own_report_names():
         figures[rule] = check(verdict, "hits_at_k.rule").figures["other"]
         assert check(verdict, "hits_at_k.champion") == check(judged(), "hits_at_k.champion")
     assert len(set(figures.values())) == 3
+
+
+def test_the_logistic_rule_learns_from_no_outcome_that_a_stop_cut_off():
+    """Were they taken for zeros, a challenger that learned from decisions would be held against a misled rival."""
+    signals, skus = tables()
+    model = fitted_as_of(CHALLENGER)
+    # Half are stopped at the end of their test but for a coin: the better half, so that taking them as they come tells.
+    worth = signals.groupby("sku_id")["revenue"].sum().reindex(skus["sku_id"]).fillna(0).to_numpy()
+    better = pd.Series(worth).groupby(skus["batch_id"].to_numpy()).rank(pct=True).to_numpy() > 0.5
+    coin = np.random.default_rng(0).random(len(skus)) < 0.3
+    decisions = pd.DataFrame(
+        {
+            "sku_id": skus["sku_id"],
+            "decided_at": skus["launched_at"] + SETTINGS.label.test_window,
+            "action": np.where(better & ~coin, "stop", "test"),
+            "propensity": np.where(better, np.where(coin, 0.3, 0.7), 1.0),
+        }
+    )
+    cut = cut_off(signals, decisions[decisions["action"] == "stop"])
+
+    def learned(signals, **given):
+        con = open_warehouse(threads=1)
+        try:
+            admit_signals_and_skus(con, signals, skus, period=SETTINGS.signals.period, decisions=decisions)
+            rule, names = learned_rule(con, model, outcomes_given=False, **given)
+            return {**rule.to_dict(), "counts": names}
+        finally:
+            con.close()
+
+    whole, known = learned(signals), learned(cut, decisions_given=True)
+    assert known == learned(signals, decisions_given=True)  # whatever came after a stop
+    blind = learned(cut)
+
+    def far(rule):
+        ours, theirs = (np.asarray(values["coefficients"]) for values in (rule, whole))
+        return np.corrcoef(ours, theirs)[0, 1]
+
+    assert far(known) > far(blind)
+
+
+def test_the_gate_tells_the_logistic_rule_of_decisions(monkeypatch):
+    def ask(con, model, **told):
+        raise LookupError(told)
+
+    monkeypatch.setattr(judging_module, "learned_rule", ask)
+    model = fitted_as_of(CHALLENGER)
+    named = replace(model, report={**model.report, "best_rule": LOGISTIC})
+    signals, skus = tables()
+    decisions = pd.DataFrame({"sku_id": skus["sku_id"][:1], "decided_at": NOW, "action": "test"})
+    for table in (None, decisions):
+        with pytest.raises(LookupError, match=f"'decisions_given': {table is not None}"):
+            gate(named, None, signals, skus, SETTINGS, as_of=NOW, decisions=table)
 
 
 def test_a_verdict_is_plain_values_and_says_itself():

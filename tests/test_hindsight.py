@@ -18,6 +18,7 @@ from hitfinder.offpolicy import estimate
 from hitfinder.report import write_list
 from hitfinder.report.hindsight import WORDS, hindsight_block, hindsight_page, say_hindsight, write_hindsight
 from hitfinder.settings import parse_settings
+from hitfinder.simulate import cut_off
 
 MONDAY = pd.Timestamp("2025-03-03")
 DAY = pd.Timedelta(days=1)
@@ -238,7 +239,7 @@ def test_the_last_decision_before_half_of_the_outcome_window_counts(small):
     middle = MONDAY + 14 * DAY
     second = decided(ranked.assign(action="scale", as_of=middle - DAY), settings, earlier=first)
     in_time = look(pd.concat([first, second]), signals, skus, settings).told
-    assert in_time["all"]["scaled"] == 10
+    assert in_time["all"]["scaled"] == 5  # what was stopped stays stopped
     second = decided(ranked.assign(action="scale", as_of=middle), settings, earlier=first)
     too_late = look(pd.concat([first, second]), signals, skus, settings).told
     assert too_late["all"]["scaled"] == 2
@@ -453,3 +454,73 @@ def test_spend_that_was_reported_again_is_counted_once(small):
     again = signals.assign(known_at=MONDAY + 20 * DAY, spend=11.0)
     whole = look(decided(ranked, settings), pd.concat([signals, again]), skus, settings).told["all"]
     assert whole["spend"] == 55.0
+
+
+def test_under_a_top_share_the_stopped_hits_leave_their_places_to_nobody():
+    """Six lists of which half is stopped whatever it is worth: as many hits are told as there are, not half as many
+    again."""
+    rng = np.random.default_rng(6)
+    settings = settings_of(0.25, min_value=None, top_share=0.1)
+    shops = [
+        shop(rng.lognormal(4, 1, 200), np.where(rng.random(200) < 0.6, "stop", "test"), week=week) for week in range(6)
+    ]
+    signals, skus, _ = of(*shops)
+    decisions = pd.concat([decided(list_, settings) for _, _, list_ in shops])
+    worth = signals.drop_duplicates("sku_id", keep="last").set_index("sku_id")["revenue"]
+    place = worth.groupby(worth.index.str[:2]).rank(ascending=False)
+    hit = place <= 20
+    stopped = decisions.loc[decisions["action"] == "stop", "sku_id"]
+    lost = int(hit[stopped].sum())
+    # What a shop sees: nothing after a stop.
+    cut = cut_off(signals.assign(known_at=signals["period_start"] + DAY), decisions[decisions["action"] == "stop"])
+    done = look(decisions, cut, skus, settings, as_of=MONDAY + 90 * DAY, since="52w")
+    whole = done.told["all"]
+    kept = whole["scaled_hits"] + whole["tested_hits"] + whole["drawn_hits"]
+    assert kept == pytest.approx(120 - lost, rel=0.25)  # with places left to others, all 120
+    assert whole["missed_low"] <= lost <= whole["missed_high"]
+    assert kept + whole["missed"] == pytest.approx(120, rel=0.2)
+    assert done.logged("hit")["outcome"].sum() == kept
+    assert whole["spend_on_losers"] == pytest.approx(10.0 * (len(decisions) - len(stopped) - kept))
+
+
+@pytest.mark.parametrize(("language", "exact", "rough"), [
+    ("en", "its exact 90%", "a rough 90% interval"), ("zh", "精确", "90% 区间仅为近似")
+])  # fmt: skip
+def test_only_where_the_cut_off_is_given_the_interval_is_called_exact(language, exact, rough):
+    values = [200.0] * 6 + [5.0 + i for i in range(44)]
+    signals, skus, ranked = shop(values, ["stop"] * 50)
+    for rule, is_exact in (({}, True), ({"min_value": None, "top_share": 0.12}, False)):
+        settings = settings_of(0.5, **rule)
+        told = look(decided(ranked, settings), signals, skus, settings).told
+        for text in (say_hindsight(told, language), hindsight_page(told, language)):
+            assert (exact in text) == is_exact
+            assert (rough in text) != is_exact
+
+
+def test_whom_a_person_calls_back_after_the_coin_is_told_of_and_represented_once():
+    values = [200.0] * 10 + [5.0 + i / 100 for i in range(40)]
+    signals, skus, ranked = shop(values, ["stop"] * 50)
+    settings = settings_of(0.4, min_value=None, top_share=0.2)
+    first = decided(ranked, settings)
+    passed = first.loc[first["action"] == "stop", "sku_id"]
+    back = ranked[ranked["sku_id"].isin(passed[passed < "w0-010"].head(2))]
+    people = [(sku_id, "scale", "Li", None) for sku_id in back["sku_id"]]
+    later = decided(back, settings, people).assign(decided_at=MONDAY + 8 * DAY)
+    done = look(pd.concat([first, later]), signals, skus, settings)
+    assert [(row["skus"], row["hits"]) for row in done.told["people"]] == [(2, 2)]
+    logged = done.logged().set_index(done.skus["sku_id"])
+    assert not logged.loc[back["sku_id"], "kept"].any()
+    assert logged.loc[back["sku_id"], "propensity"].tolist() == pytest.approx([0.6, 0.6])
+    n_hits = int(done.skus.loc[done.skus["drawn"], "hit"].sum())
+    found = estimate(logged, np.ones(50)).table.set_index("estimator")["value"]
+    assert found["inverse_propensity"] == pytest.approx(n_hits / 0.4)
+
+
+def test_whom_a_round_stopped_after_the_list_kept_it_is_no_failure(small):
+    signals, skus, ranked = small
+    settings = settings_of(share=0)
+    lists = decided(ranked, settings)
+    after = pd.DataFrame({"sku_id": ["w0-001"], "decided_at": MONDAY + 8 * DAY, "action": "stop", "propensity": 1.0,
+                          "reason": "test=W0"})  # fmt: skip
+    told = look(pd.concat([lists, after]), signals, skus, settings).told
+    assert (told["all"]["scaled"], told["all"]["false_alarms"], told["unlabelled"]) == (1, 0, 1)

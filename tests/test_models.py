@@ -16,18 +16,20 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from small_market import fitted, newest_batch
 
 import hitfinder as hf
+from hitfinder import thresholds
 from hitfinder.errors import ModelError
-from hitfinder.models import HitClassifier
+from hitfinder.models import HitClassifier, calibration
 from hitfinder.models.calibration import Calibration, fit_calibration
 from hitfinder.models.content import ContentModel, fit_content, vectorise
 from hitfinder.models.design import Design, choose_design, split_attributes
 from hitfinder.models.prior import PENALTIES, LinearPrior, fit_platt, fit_prior
 from hitfinder.models.rules import LOGISTIC, counted_names, fit_logistic_rule, plain_counts, rule_scores
+from hitfinder.settings import parse_settings
 from hitfinder.tables import COUNTS, MONEY
 
 # ---------------------------------------------------------------------------------------------------------- estimator
 
-WHY = "folds are drawn by position and the calibration counts SKUs, not weights"
+WHY = "folds are drawn by position, and a weight of two is less evidence to the calibration than two rows"
 
 
 @parametrize_with_checks(
@@ -561,3 +563,144 @@ def test_what_is_no_model_is_refused_in_one_line(saved, tmp_path):
     ):
         (broken / "model.json").write_text(text, "utf-8")
         refused(broken, said)
+
+
+def weighted_rows(seed=11, n=3000):
+    """Rows, a third of which are seen one in five times: (margin, y, weight) of all and of those seen."""
+    rng = np.random.default_rng(seed)
+    margin, rare = rng.normal(size=n), rng.random(n) < 0.33
+    # At the same margin the rare ones are hits more often: whoever counts rows says too little.
+    y = (rng.random(n) < expit(2 * margin - 1.5 + 3 * rare)).astype(float)
+    seen = ~rare | (rng.random(n) < 0.2)
+    return margin, y, np.where(rare, 5.0, 1.0), seen
+
+
+def test_weights_of_those_that_stand_for_others_reach_the_probabilities():
+    margin, y, weight, seen = weighted_rows()
+    copy = np.zeros(len(y), dtype=int)
+    at = np.linspace(-1.5, 1.5, 40)
+    truth = fit_calibration(margin, y, copy).interval(at)[0]
+    blind = fit_calibration(margin[seen], y[seen], copy[seen]).interval(at)[0]
+    told = fit_calibration(margin[seen], y[seen], copy[seen], weight[seen]).interval(at)[0]
+    assert (truth - blind).mean() > 0.07
+    assert abs((truth - told).mean()) < 0.03
+
+
+def test_equal_weights_calibrate_to_the_bit_as_none_do():
+    margin, y, _, seen = weighted_rows(n=300)
+    copy = np.arange(300) % 3
+    plain = fit_calibration(margin, y, copy).to_dict()
+    assert fit_calibration(margin, y, copy, np.full(300, 0.037)).to_dict() == plain
+    # One row of a SKU more or less is no weight: 26 or 27 of them.
+    assert fit_calibration(margin, y, copy, np.where(seen, 1 / 26, 1 / 27)).to_dict() == plain
+    # Sets are calibrated alone, so how much one weighs against another says nothing.
+    assert fit_calibration(margin, y, copy, np.where(copy == 1, 9.0, 1.0)).to_dict() == plain
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31), st.integers(5, 80), st.booleans())
+def test_the_weighted_fits_are_those_of_venn_abers_where_weights_are_equal(seed, n, ties):
+    rng = np.random.default_rng(seed)
+    margin = rng.integers(0, 4, n).astype(float) if ties else rng.normal(size=n)
+    y = (rng.random(n) < 0.3).astype(float)
+    grid = np.unique(np.concatenate([np.quantile(margin, np.linspace(0, 1, 20)), [margin.min() - 1]]))
+    plain = calibration._venn_abers(margin, y, grid)
+    weighted = calibration._weighted_venn_abers(margin, y, np.full(n, 3.0), grid)
+    np.testing.assert_allclose(weighted, plain, atol=1e-9)
+
+
+def test_a_heavy_weight_is_less_evidence_than_as_many_skus():
+    rng = np.random.default_rng(12)
+    margin = rng.normal(size=400)
+    y = (rng.random(400) < expit(margin)).astype(float)
+    weight = np.where(np.arange(400) % 10 == 0, 20.0, 1.0)
+    at, copy = np.linspace(-1, 1, 30), np.zeros(400, dtype=int)
+
+    def width(*of):
+        _, low, high = fit_calibration(*of).interval(at)
+        return (high - low).mean()
+
+    again = np.repeat(np.arange(400), weight.astype(int))
+    assert width(margin, y, copy, weight) > 2 * width(margin[again], y[again], np.zeros(len(again), dtype=int))
+
+
+@pytest.mark.parametrize("kind", ["prior", "rule"])
+def test_an_estimator_calibrates_by_its_weights(kind):
+    margin, y, weight, seen = weighted_rows()
+    X = margin[:, None]
+    plain = HitClassifier(kind=kind).fit(X[seen], y[seen])
+    same = HitClassifier(kind=kind).fit(X[seen], y[seen], np.full(seen.sum(), 0.5))
+    told = HitClassifier(kind=kind).fit(X[seen], y[seen], weight[seen])
+    share = y.mean()
+    assert abs(told.predict_proba(X)[:, 1].mean() - share) < 0.02
+    assert share - plain.predict_proba(X)[:, 1].mean() > 0.05
+    if kind == "rule":
+        assert same.calibration_.to_dict() == plain.calibration_.to_dict()
+
+
+# --------------------------------------------------------------------------------------------------------- thresholds
+
+
+def looks(margin, hit, weight):
+    """One look at each SKU of one batch: too little for any promise, so the fallback decides."""
+    n = len(margin)
+    return pd.DataFrame(
+        {
+            "sku": range(n),
+            "batch": "a",
+            "launched": pd.Timestamp("2025-01-06"),
+            "hit": np.asarray(hit, dtype=float),
+            "weight": np.asarray(weight, dtype=float),
+            "place": (np.argsort(np.argsort(margin)) + 1) / (n + 1),
+            "margin": np.asarray(margin, dtype=float),
+            "probability": 0.5,
+        }
+    )
+
+
+def policy_of(**values):
+    return parse_settings({"policy": values}).policy
+
+
+def test_without_a_promise_the_stop_threshold_counts_hits_by_their_weight():
+    margin, hit = np.arange(10.0), np.ones(10)
+    policy = policy_of(max_hits_lost=0.2)
+
+    def stop(weight):
+        threshold, promise = thresholds._stop(looks(margin, hit, weight), policy)
+        assert not promise.holds
+        return threshold
+
+    assert stop([1] * 10) == stop([0.37] * 10) == 2.0
+    assert stop([11] + [1] * 9) == 0.0  # the lowest hit stands for more than may be lost
+    assert stop([1] * 9 + [11]) == 4.0  # four of twenty
+
+
+def test_without_a_promise_the_scale_threshold_balances_hits_by_their_weight():
+    margin, hit = [5.0, 4.0, 3.0, 2.0, 1.0], [1, 0, 0, 1, 0]
+
+    def scale(weight):
+        threshold, promise = thresholds._scale(looks(margin, hit, weight), policy_of())
+        assert not promise.holds
+        return threshold
+
+    assert scale([1] * 5) == scale([0.37] * 5) == 5.0
+    assert scale([1, 1, 1, 9, 1]) == 2.0  # that hit stands for nine
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 40), st.floats(0, 0.99), st.floats(0.01, 30))
+def test_equal_weights_give_the_thresholds_that_counting_gives(seed, n, share, weight):
+    rng = np.random.default_rng(seed)
+    margin, hit = rng.integers(0, 12, n).astype(float), rng.random(n) < 0.5
+    table = looks(margin, hit, np.full(n, weight))
+    threshold, promise = thresholds._stop(table, policy_of(max_hits_lost=share))
+    hits = np.sort(margin[hit])
+    if not promise.holds:
+        assert threshold == (hits[int(np.floor(share * len(hits) + 1e-9))] if len(hits) else -np.inf)
+    threshold, promise = thresholds._scale(table, policy_of())
+    if not promise.holds:
+        named = np.asarray([(margin >= m).sum() for m in np.unique(margin)])
+        found = np.asarray([hit[margin >= m].sum() for m in np.unique(margin)])
+        balance = 2 * found / (named + hit.sum())
+        assert threshold == np.unique(margin)[np.flatnonzero(balance == balance.max())[-1]]

@@ -16,17 +16,20 @@ from small_market import fitted
 
 from hitfinder.errors import SettingsError
 from hitfinder.monitor import SHARES, monitor
-from hitfinder.monitor.outcomes import bet_on_losses, shortfall
+from hitfinder.monitor import health as health_module
+from hitfinder.monitor.outcomes import Seen, bet_on_losses, lost_by_decisions, shortfall
 from hitfinder.monitor.ratios import difference, log_ratio, noise_of
 from hitfinder.monitor.sentences import LANGUAGES, sentences
 from hitfinder.monitor.shift import MIN_HISTORY, Track, judge
 from hitfinder.promise import StopPromise
+from hitfinder.report.health import render_health
+from hitfinder.simulate import cut_off
 
 KINDS = {  # check -> the (kind, measure) pairs that an alarm of it can have
     "batch_drift": [("feature", "mean"), ("feature", "psi"), ("channel", "psi"), ("all", "orders per clicks"),
                     ("channel", "clicks per impressions"), ("category", "share of reports")],
     "same_skus": [("same all", "orders per clicks"), ("same category", "clicks per impressions")],
-    "missing": [("skus", ""), ("channel", ""), ("column", "")],
+    "missing": [("skus", ""), ("channel", ""), ("column", ""), ("silent", "days without any signal")],
     "late": [("channel", m) for m in ("share a day late", "share two days late", "share revised",
                                       "mean delay in hours")],
     "rejects": [("rejects", ""), ("undated", "")],
@@ -90,6 +93,74 @@ def test_a_column_that_is_newly_empty_is_missing():
     empty = look(signals)
     assert "missing" in raised(empty)
     assert "carts" in set(empty.alarms["subject"])
+
+
+def test_a_feed_that_stopped_is_told_as_soon_as_the_gap_is_longer_than_usual():
+    signals = market().signals[market().signals["known_at"] <= end_of(WEEKS - 1)]
+    newest = signals["known_at"].max()
+    for hours, state in ((0, "quiet"), (47, "quiet"), (49, "alarm"), (24 * 400, "alarm")):
+        found = monitor(model(), signals, market().skus, as_of=newest + pd.Timedelta(hours=hours))
+        [row] = found.checks[found.checks["kind"] == "silent"].to_dict("records")
+        assert (row["state"], row["check"], row["threshold"]) == (state, "missing", 2.0)
+        assert 0 < row["usual"] <= 1
+        told = found.alarms[found.alarms["subject"] == "signals"]
+        assert len(told) == (state == "alarm")
+        if state == "alarm":
+            assert found.told("zh")["what_happened"].str.contains("没有任何信号").any()
+            assert told["what_happened"].iloc[0].startswith("No signal at all has come for")
+            assert "whether the export still runs" in told["what_to_do"].iloc[0]
+
+
+def test_a_weekly_export_is_not_silent_within_its_week():
+    signals = market().signals
+    weekly = signals.assign(known_at=(signals["known_at"] - pd.Timestamp("2025-01-06")).dt.ceil("7D") +
+                            pd.Timestamp("2025-01-06"))  # fmt: skip
+    for days, state in ((7, "quiet"), (9, "alarm")):
+        found = monitor(model(), weekly, market().skus, as_of=weekly["known_at"].max() + pd.Timedelta(days=days))
+        assert found.checks.loc[found.checks["kind"] == "silent", "state"].tolist() == [state]
+
+
+def test_now_is_the_clocks_moment_and_an_old_look_says_that_it_is_old(monkeypatch):
+    monkeypatch.setattr(health_module, "_now", lambda: end_of(WEEKS) + pd.Timedelta(days=30))
+    late = monitor(model(), market().signals, market().skus, as_of="now")
+    assert late.as_of == end_of(WEEKS) + pd.Timedelta(days=30)
+    assert "signals" in set(late.alarms["subject"])
+    assert late.stale() is None
+    assert seen(WEEKS).stale() == "the newest signal is 30 days old; if the feed should be live, pass --as-of now"
+    assert "30 天前" in seen(WEEKS).stale("zh")
+    assert seen(WEEKS).stale(now=end_of(WEEKS) + pd.Timedelta(days=2)) is None
+
+
+def little_history():
+    signals, skus = market().signals, market().skus
+    small = skus.groupby("batch_id").head(9)
+    return {
+        "before the data": (signals, skus, "2024-01-01"),
+        "at the first launch": (signals, skus, "2025-01-06"),
+        "after three days": (signals, skus, "2025-01-09"),
+        "fifty weeks after the data": (signals, skus, end_of(WEEKS + 50)),
+        "batches of nine": (signals[signals["sku_id"].isin(small["sku_id"])], small, None),
+        "signals of others": (signals[~signals["sku_id"].isin(small["sku_id"])], small, None),
+        "one row": (signals.head(1), skus, None),
+        "no rows": (signals.head(0), skus, "2025-03-01"),
+        "no SKUs": (signals, skus.head(0), None),
+    }
+
+
+@pytest.mark.parametrize("case", little_history())
+def test_with_nothing_to_compare_too_little_history_is_said(case):
+    signals, skus, as_of = little_history()[case]
+    found = monitor(model(), signals, skus, as_of=as_of)
+    assert "short" in set(found.checks["state"])
+    assert "Too little history for a promise" in found.say()
+    assert "too little history" in render_health(found).lower()
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (0, 3), (1, 0), (5, 0), (1, 3)])
+def test_a_track_without_weeks_or_subjects_is_judged_too_short(shape):
+    found = judge(track_of(np.zeros(shape)), 0.05)
+    assert found.threshold is None
+    assert (found.shift.shape, found.top.shape, found.p_each.shape) == (shape, shape[:1], shape[1:])
 
 
 def test_a_batch_without_signals_is_missing():
@@ -158,11 +229,88 @@ def test_outcomes_turned_upside_down_break_probabilities_ranking_and_promise():
     assert found.checks.set_index("check").loc["promise", "usual"] >= 3
 
 
-def test_stopping_everybody_breaks_the_promise_by_decisions():
-    skus = market().skus
-    told = pd.DataFrame({"sku_id": skus["sku_id"], "decided_at": skus["launched_at"] + pd.Timedelta(days=5)})
-    assert "decisions" in raised(look(decisions=told.assign(action="stop")))
-    assert "decisions" not in raised(look(decisions=told.assign(action="test")))
+def told_about(skus, day, action="stop", propensity=1.0):
+    decided = skus["launched_at"] + pd.Timedelta(days=day)
+    return pd.DataFrame(
+        {"sku_id": skus["sku_id"], "decided_at": decided, "action": action, "propensity": propensity}
+    )  # fmt: skip
+
+
+def carried_out(decisions, **options):
+    return look(cut_off(market().signals, decisions), decisions=decisions, **options)
+
+
+def checks_of(health, *names):
+    return health.checks[health.checks["check"].isin(names)].set_index("check")
+
+
+def test_stopping_hits_breaks_the_promise_by_decisions_as_those_show_that_chance_kept_on():
+    drawn = np.random.default_rng(3).random(len(market().skus)) < 0.5
+    found = carried_out(told_about(market().skus, 5, np.where(drawn, "test", "stop"), 0.5))
+    assert "decisions" in raised(found)
+    batches = found.outcomes.batches
+    assert batches["expected"].gt(0).all()
+    # Each of the seen stands for two: half of the estimated hits had been stopped.
+    assert batches["hits"].mod(2).eq(0).all()
+    assert batches["n_skus"].lt(35).all()
+    assert "decisions" not in raised(look(decisions=told_about(market().skus, 5, "test")))
+
+
+def test_stopping_what_becomes_no_hit_keeps_the_promise_by_decisions():
+    made = look()
+    hits = market().truth.set_index("sku_id")["expected_revenue"].reindex(market().skus["sku_id"])
+    good = hits.groupby(market().skus.set_index("sku_id")["batch_id"]).rank(pct=True).to_numpy() > 0.5
+    drawn = np.random.default_rng(4).random(len(good)) < 0.3
+    action, chance = np.where(good | drawn, "test", "stop"), np.where(good, 1.0, np.where(drawn, 0.3, 0.7))
+    found = carried_out(told_about(market().skus, 5, action, chance))
+    assert not raised(found) & {"decisions", "promise", "calibration"}
+    assert checks_of(found, "decisions").loc["decisions", "state"] == "quiet"
+    estimated, true = found.outcomes.batches["hits"].mean(), made.outcomes.batches["hits"].mean()
+    assert estimated == pytest.approx(true, rel=0.35)
+
+
+def test_where_nobody_was_kept_on_by_chance_stopping_cannot_be_judged_and_that_is_said():
+    half = np.arange(len(market().skus)) % 2 == 0
+    found = carried_out(told_about(market().skus, 5, np.where(half, "stop", "test")))
+    judged = checks_of(found, "decisions", "promise", "calibration", "hits_found")
+    assert judged["state"].eq("none").all()
+    assert "decisions" in found.blind
+    assert "calibration" in found.blind
+    assert "Can't be judged: probabilities" in found.say()
+    assert "policy.explore_share" in found.say("zh")
+    page = render_health(found)
+    assert "Can&#39;t be judged" in page
+    assert "No batch has closed" not in page
+
+
+def test_batches_from_before_the_first_stop_are_judged_though_later_ones_cannot_be():
+    late = market().skus["launched_at"] >= end_of(8)
+    found = carried_out(told_about(market().skus[late], 5))
+    assert 1 <= len(found.outcomes.batches) < len(seen(WEEKS - 1).outcomes.batches)
+    assert found.outcomes.batches["launched_at"].max() < end_of(8)
+
+
+@pytest.mark.parametrize(("lost", "flagged"), [(0, (0, 0)), (4, (0, 0.011)), (20, (0.5, 1))])
+def test_a_batch_of_many_hits_that_lost_what_is_allowed_is_not_told_to_have_lost_more_by_the_luck_of_the_draw(
+    lost, flagged
+):
+    rng = np.random.default_rng(12)
+    parts = []
+    for batch in range(2000):
+        n = 40 - lost + rng.binomial(lost, 0.3)
+        weight = np.where(np.arange(n) < 40 - lost, 1.0, 1 / 0.3)
+        parts.append(pd.DataFrame({"within_group": batch, "weight": weight}))
+    labels = pd.concat(parts, ignore_index=True).assign(hit=True, decided=True, launched_at=end_of(0))
+    share = lost_by_decisions(Seen(labels), model().settings)["lost_too_much"].mean()
+    assert flagged[0] <= share <= flagged[1]
+
+
+def test_a_sell_off_after_the_outcome_has_shown_itself_is_no_lost_hit():
+    kept = told_about(market().skus, 5, "test")
+    sold_off = told_about(market().skus, 16)
+    found = look(decisions=pd.concat([kept, sold_off], ignore_index=True))
+    assert checks_of(found, "decisions").loc["decisions", ["state", "usual"]].tolist() == ["quiet", 0.0]
+    pd.testing.assert_frame_equal(found.outcomes.batches, seen(WEEKS - 1).outcomes.batches)
 
 
 def test_a_model_fitted_after_all_that_closed_has_no_outcomes_to_be_judged_by():

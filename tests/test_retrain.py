@@ -15,12 +15,13 @@ import pytest
 from mlflow_server import serving
 
 import hitfinder as hf
-from hitfinder.errors import HitfinderError, NotEnoughHistoryError
+from hitfinder.errors import HitfinderError, ModelError, NotEnoughHistoryError
+from hitfinder.gate import gate_admitted
 from hitfinder.locks import only_one
-from hitfinder.registry.promotion import standing
+from hitfinder.registry.promotion import roll_back, standing
 from hitfinder.registry.tracking import open_client
 from hitfinder.replays import shuffled
-from hitfinder.routines.retrain import retrain
+from hitfinder.routines.retrain import lock_of, retrain
 from hitfinder.settings import parse_settings
 from hitfinder.simulate import simulate
 
@@ -115,7 +116,7 @@ def test_too_short_a_history_is_refused_and_the_run_ends_as_failed(tables, tmp_p
 def test_while_one_is_at_work_the_second_leaves(tables, tmp_path):
     store = tmp_path / "store"
     store.mkdir()
-    with only_one(store / ".retrain-hitfinder.lock", what="a test", seconds=0):
+    with only_one(lock_of("hitfinder", store), what="a test", seconds=0):
         left = again(tables, 6, store)
     assert left.outcome == "busy"
     assert not (store / "mlflow.db").exists()
@@ -144,8 +145,38 @@ def _die(*_args, **_kwargs):
 
 def test_a_folder_that_can_not_be_made_is_refused_in_a_line(tables, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(HitfinderError, match="can't be written"):
+    with pytest.raises(HitfinderError, match="can't be made"):
         again(tables, 6, tmp_path / "file" / "store")
+
+
+def test_what_was_rolled_back_is_not_put_back_and_another_champion_is_not_overrun(tables, tmp_path, monkeypatch):
+    store = tmp_path / "store"
+    name = "o'brien's"  # a name may hold what a filter can't
+    again(tables, 6, store, name=name)
+    assert again(tables, 10, store, name=name).outcome == "promoted"
+    assert roll_back(name, folder_for_store=store) == ("2", "1")
+    # The same data, but not the same call: as after a change of the code.
+    back = again(tables, 10, store, name=name, min_batches=2)
+    assert (back.outcome, back.champion) == ("refused", "1")
+    assert "was rolled back" in back.reason
+
+    def judge(*given, **more):
+        """While the gate is at work somebody promotes version 2."""
+        verdict = gate_admitted(*given, **more)
+        client = open_client(f"sqlite:///{store.absolute()}/mlflow.db")
+        client.set_registered_model_alias(name, "champion", "2")
+        return verdict
+
+    monkeypatch.setattr("hitfinder.routines.retrain.gate_admitted", judge)
+    with pytest.raises(ModelError, match="now it is version 2"):
+        again(tables, 11, store, name=name)
+    assert standing(name, folder_for_store=store).champion == "2"
+
+
+def test_two_in_different_folders_with_one_server_share_a_lock(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    assert lock_of("hitfinder", tmp_path / "a") == lock_of("hitfinder", tmp_path / "b")
+    assert lock_of("hitfinder") != lock_of("another")
 
 
 @pytest.fixture

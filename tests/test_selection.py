@@ -96,15 +96,18 @@ def test_the_chances_of_a_path_multiply_and_one_that_is_missing_counts_as_chosen
     rows = [
         decision(market, 0, days=3, action="test", propensity=0.5),
         decision(market, 0, days=7, action="test", propensity=0.4),
-        decision(market, 1, days=3, action="stop", propensity=0.5),  # called back before it mattered
+        decision(market, 1, days=3, action="stop", propensity=0.5),  # passed over by a coin, and called back
         decision(market, 1, days=7, action="scale", propensity=None),
+        decision(market, 3, days=3, action="stop", propensity=None),  # stopped by a person, and called back
+        decision(market, 3, days=7, action="scale", propensity=None),
     ]
     _, after, facts = weigh(pd.DataFrame(rows))
     weight = after.set_index("sku_id")["weight"]
     plain = weight[market.skus["sku_id"].iloc[2]]
     assert weight[rows[0]["sku_id"]] == pytest.approx(5 * plain)
-    assert weight[rows[2]["sku_id"]] == pytest.approx(plain)
-    assert facts.cut_off == 0
+    assert rows[2]["sku_id"] not in weight.index  # those drawn in its stead stand for it
+    assert weight[rows[4]["sku_id"]] == pytest.approx(plain)
+    assert facts.cut_off == 1
 
 
 def test_who_is_stopped_late_has_shown_what_it_is_worth(market, weigh):
@@ -276,3 +279,17 @@ def test_the_facts_read_as_a_sentence():
         "30 of 80 outcomes were cut off by a stop and are left out; 4 that were kept on by chance stand in for them "
         "(effective sample size 21 of 50)"
     )
+
+
+def test_whom_people_call_back_after_the_coin_is_not_counted_beside_those_drawn_for_it(market, weigh):
+    """Half are told to stop; whatever people call back later, those drawn and the rest weigh what all SKUs would."""
+    told = range(0, 60, 2)
+    rows = [
+        decision(market, i, days=5, action="test" if i % 10 == 0 else "stop", propensity=0.2 if i % 10 == 0 else 0.8)
+        for i in told
+    ]
+    rows += [decision(market, i, action="test", propensity=None) for i in told if i % 10 in (2, 4)]
+    _, after, facts = weigh(pd.DataFrame(rows))
+    weight = after["weight"] / after["weight"].min()
+    assert weight.sum() == pytest.approx(60)
+    assert (facts.seen, facts.cut_off, facts.by_chance) == (36, 24, 6)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from hitfinder.deciding import DRAWN, PERSON, STILL, check_list, decide, lists_of, moment_of, row_of, table_of
+from hitfinder.deciding import DRAWN, PERSON, STAYS, STILL, check_list, decide, lists_of, moment_of, row_of, table_of
 from hitfinder.errors import DataError
 from hitfinder.livetest.record import open_record
 from hitfinder.livetest.rounds import SCHEMA
@@ -26,6 +26,7 @@ WORDS = {
     "en": {
         DRAWN: "Kept on trial to learn: the list says stop, a random draw keeps it on.",
         STILL: "Still on trial to learn: an earlier random draw keeps it on, the list says stop.",
+        STAYS: "Stopped before, and only a person calls it back; the list says {model}.",
         PERSON: "{who} decided: {action}; the list says {model}. {note}",
         "counts": "{batch} as of {as_of}: {scale} to scale, {test} to keep testing ({drawn} of them by a random draw, "
         "to learn), {stop} to stop; {people} decided by people",
@@ -34,6 +35,7 @@ WORDS = {
     "zh": {
         DRAWN: "留测学习：榜单建议停测，随机抽中后继续测款。",
         STILL: "继续留测学习：榜单建议停测，此前已被随机抽中。",
+        STAYS: "此前已停测，仅可由人工恢复；榜单建议：{model}。",
         PERSON: "{who} 决定：{action}；榜单建议：{model}。{note}",
         "counts": "{batch}，数据截至 {as_of}：放量 {scale} 个，继续测款 {test} 个（其中 {drawn} 个为随机留测学习），"
         "停测 {stop} 个；人工决定 {people} 个",
@@ -209,7 +211,10 @@ def _with_actions(ranked: pd.DataFrame, holds: pd.DataFrame, language: str) -> p
     words, names = WORDS[language], load_words(language)
     said = []
     for row in holds.to_dict("records"):
-        text = words.get(row["because"], "") if row["because"] in (DRAWN, STILL, PERSON) else ""
+        differs = row["because"] in (DRAWN, STILL, PERSON) or (
+            row["because"] == STAYS and row["model_action"] != "stop"
+        )
+        text = words[row["because"]] if differs else ""
         said.append(
             text.format(
                 who=row["decided_by"],

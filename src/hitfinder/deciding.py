@@ -2,7 +2,9 @@
 
 A list says `stop` of many SKUs, and what is stopped never shows what it was worth. So a coin keeps a share of them on
 trial. It is thrown once in a SKU's life, and each decision's propensity is the chance of that decision given those
-before it: the product over a SKU's decisions is the chance of its whole path.
+before it: the product over a SKU's decisions is the chance of its whole path. What was stopped stays stopped, whatever
+later lists say: those drawn stand for those passed over, who must not come back beside them. Only a person calls a SKU
+back.
 
 As in a test's rounds (`livetest.rounds`), the `reason` of a row says what the table has no column for:
 `list=2025-W09;as_of=2025-03-10T00:00:00;model=stop;because=kept on trial to learn;hit_probability=0.0123;...`. A
@@ -101,8 +103,9 @@ def decide(
     pandas.DataFrame
         The contract's `decisions`, in the list's order. The list's own `scale` and `test` have the propensity 1. Of the
         SKUs told to stop, each stays on trial with the chance `explore_share`, by a coin that is thrown once; later
-        decisions that follow from it, or from an earlier stop, have the propensity 1. A person's has none: it was
-        chosen, not drawn. `exposures` is NULL.
+        decisions that follow from it have the propensity 1. Who was stopped stays stopped, with the propensity 1,
+        whatever a later list says, until a person calls it back. A person's decision has no propensity: it was chosen,
+        not drawn. `exposures` is NULL.
 
     Raises
     ------
@@ -123,9 +126,12 @@ def decide(
         if row["sku_id"] in told:
             rows.append(row_of(row, moment, because=PERSON, **told[row["sku_id"]]))
             continue
+        held = before.get(row["sku_id"])
         action, propensity, because = row["action"], 1.0, MODEL
-        if action == "stop":
-            action, propensity, because = _of_stopped(row, before.get(row["sku_id"]), share, settings.seed)
+        if held is not None and held["action"] == "stop":
+            action, because = "stop", STAYS
+        elif action == "stop":
+            action, propensity, because = _of_stopped(row, held, share, settings.seed)
         rows.append(row_of(row, moment, action=action, propensity=propensity, because=because))
     return table_of(rows)
 
@@ -175,7 +181,7 @@ _NO_LISTS = pd.DataFrame({"sku_id": [], "as_of": pd.to_datetime([]), "action": [
 def _of_stopped(row: dict[Any, Any], before: dict[str, Any] | None, share: float, seed: int) -> tuple[str, float, str]:
     """Return action, propensity and why, of a SKU that the list tells to stop."""
     if before is not None:
-        if before["action"] == "stop" or before["passed"]:
+        if before["passed"]:  # and called back by a person since
             return "stop", 1.0, STAYS
         if before["drawn"]:
             return "test", 1.0, STILL

@@ -5,8 +5,10 @@ that a list took before half of its outcome window was over (`sql/paths.sql`, as
 after the SKU has shown what it is worth.
 
 A stopped SKU's outcome is cut off, so how many hits were stopped can't be counted. Those that a coin kept on trial were
-drawn at random from all that would have been stopped, so they stand for the rest, and the interval is exact. What was
-stopped without a coin (by people, or with `explore_share` 0) stays unknown, and is said to be.
+drawn at random from all that would have been stopped, so they stand for the rest. With `label.min_value` the interval
+is exact. With `label.top_share` the worth from which a SKU is a hit depends on what the stopped would have been worth,
+so it is estimated too, as in `fit` (`selection.weigh_seen`), and the interval is a rough one. What was stopped without
+a coin (by people, or with `explore_share` 0) stays unknown, and is said to be.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from hitfinder.history import moment_of_knowledge
 from hitfinder.labels import label, parse_metric
 from hitfinder.offpolicy import total_range
 from hitfinder.report.hindsight import say_hindsight
+from hitfinder.selection import weigh_seen
 from hitfinder.settings import Settings, parse_duration
 from hitfinder.warehouse import TableLike, frame, load_sql, open_warehouse
 
@@ -88,14 +91,14 @@ class Hindsight:
         -------
         pandas.DataFrame
             In the order of `skus`: `batch_id, kept, propensity, outcome`. What people chose, and what the list said of
-            its own accord, had no chance about it: propensity 1.
+            its own accord, had no chance about it: propensity 1. Who was passed over by a coin and called back later
+            counts as stopped, as in `fit`: those drawn in its stead stand for it.
         """
-        kept = self.skus["action"] != "stop"
-        chance = self.skus["share"].where(self.skus["because"] != PERSON)
-        # Passed over and taken up again later: the list kept it, not the coin.
-        chance = chance.where(self.skus["drawn"].astype(bool), 1 - chance).where(
-            ~kept | self.skus["drawn"].astype(bool)
-        )
+        drawn = self.skus["drawn"].astype(bool)
+        called_back = (self.skus["action"] != "stop") & ~drawn & self.skus["share"].between(0, 1, inclusive="neither")
+        kept = (self.skus["action"] != "stop") & ~called_back
+        chance = self.skus["share"].where((self.skus["because"] != PERSON) | called_back)
+        chance = chance.where(drawn, 1 - chance)
         return pd.DataFrame({"batch_id": self.skus["list"], "kept": kept, "propensity": chance.fillna(1.0),
                              "outcome": self.skus[outcome].astype(float)})  # fmt: skip
 
@@ -148,7 +151,7 @@ def hindsight(
         rows, counts = _bearing(con, settings, moment, back)
         if len(rows):  # before the first outcome there is nothing to label
             labels = label(con, settings, outcomes_given=outcomes is not None)
-            rows, counts = _with_outcomes(con, rows, labels, counts)
+            rows, counts = _with_outcomes(con, rows, labels, counts, settings)
     finally:
         con.close()
     rate = parse_metric(settings.label.metric)[1] is not None
@@ -212,8 +215,27 @@ def _bearing(
     return looked[looked["bears"]].sort_values(["list", "sku_id"], ignore_index=True), counts
 
 
+def _judged(con: Any, labels: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Return `hit` and `value` of the SKUs whose outcome showed itself, by `sku_id`.
+
+    With a top share, the least that a hit of the group is worth is taken from those seen, weighted for those stopped.
+    """
+    usable = labels[labels["problem"].isna()].reset_index(drop=True)
+    paths = frame(con, f"select sku_id, action from ({load_sql('paths')}) where place = 1")
+    shown = usable[~usable["sku_id"].isin(paths.loc[paths["action"] == "stop", "sku_id"])].set_index("sku_id")
+    if settings.label.min_value is not None:
+        least = pd.Series(settings.label.min_value, index=shown.index)
+    else:
+        seen, _ = weigh_seen(con, usable.assign(weight=1.0), settings)
+        hits = seen[seen["hit"].astype(bool)]
+        # Also for those called back after a coin had passed them over, who are not among the seen: the same cut-off.
+        least = shown["within_group"].map(hits.groupby("within_group")["value"].min()).astype(float)
+    shown = shown[least.notna()]
+    return shown.assign(hit=shown["value"] >= least[least.notna()])[["hit", "value"]]
+
+
 def _with_outcomes(
-    con: Any, rows: pd.DataFrame, labels: pd.DataFrame, counts: dict[str, int]
+    con: Any, rows: pd.DataFrame, labels: pd.DataFrame, counts: dict[str, int], settings: Settings
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """Put what each SKU was worth beside its decision; what was stopped did not show it."""
     spend = frame(
@@ -230,9 +252,8 @@ def _with_outcomes(
         group by catalog.sku_id
         """,
     )
-    usable = labels[labels["problem"].isna()].set_index("sku_id")
     kept = (rows["action"] != "stop").to_numpy()
-    found = usable.reindex(rows["sku_id"])
+    found = _judged(con, labels, settings).reindex(rows["sku_id"])
     rows = rows.assign(
         hit=found["hit"].astype(object).where(kept).to_numpy(),
         value=found["value"].astype(float).where(kept).to_numpy(),

@@ -95,9 +95,14 @@ def only_batch(ranked: pd.DataFrame, skus: TableLike, batch: str) -> pd.DataFram
 
 
 def newest_batch(ranked: pd.DataFrame, skus: TableLike) -> str:
-    """Name the batch that was launched last, of those on the list; without launches, the last by name."""
+    """Name the batch that was launched last by the list's moment, of those on it; without launches, the last by name.
+
+    A launch that was only planned then is none yet, unless there are no others.
+    """
     launches = sku_columns(skus).set_index("sku_id")["launched_at"].reindex(ranked["sku_id"]).to_numpy()
-    newest = ranked.assign(launched_at=launches).groupby("batch_id")["launched_at"].max()
+    rows = ranked.assign(launched_at=launches)
+    begun = rows.loc[~(rows["launched_at"] > rows["as_of"])]
+    newest = (begun if len(begun) else rows).groupby("batch_id")["launched_at"].max()
     return str(newest.idxmax() if newest.notna().any() else max(newest.index))
 
 

@@ -28,10 +28,10 @@ Array = npt.NDArray[np.float64]
 class Selection:
     """How the outcomes that were seen were chosen.
 
-    `seen`, `cut_off`: SKUs with a closed outcome window that were kept on, and that were stopped. `by_chance`: those of
-    the first that would have been stopped but for exploration. `clipped`: those whose weight was cut to `max_weight`.
-    `effective`: Kish's effective sample size of the seen, (sum of weights)^2 / sum of squares. `left_out`: groups in
-    which too few were seen.
+    `seen`, `cut_off`: SKUs with a closed outcome window that were kept on, and that were stopped, or called back after
+    a coin had passed them over. `by_chance`: those of the first that would have been stopped but for exploration.
+    `clipped`: those whose weight was cut to `max_weight`. `effective`: Kish's effective sample size of the seen, (sum
+    of weights)^2 / sum of squares. `left_out`: groups in which too few were seen.
     """
 
     seen: int
@@ -83,13 +83,17 @@ def weigh_seen(con: Any, labels: pd.DataFrame, settings: Settings) -> tuple[pd.D
     Notes
     -----
     A SKU counts as stopped where the last decision before half of its outcome window was over says so. The chance with
-    which it was kept on is the product of the propensities of the decisions that kept it.
+    which it was kept on is the product of the propensities of the decisions that kept it. A SKU that chance had stopped
+    (a `stop` with a propensity below 1) and that was called back is left out as well: those drawn in its stead stand
+    for it already, and it would be counted twice.
     """
     paths = frame(con, f"select * from ({load_sql('paths')}) order by sku_id, decided_at")
-    stopped = paths.loc[(paths["place"] == 1) & (paths["action"] == "stop"), "sku_id"]
-    kept = paths[paths["action"] != "stop"]
+    is_stop = paths["action"] == "stop"
+    passed_over = paths["propensity"].astype(float) < 1
+    gone = set(paths.loc[is_stop & ((paths["place"] == 1) | passed_over), "sku_id"])
+    kept = paths[~is_stop]
     chance = kept["propensity"].astype(float).fillna(1.0).groupby(kept["sku_id"]).prod()
-    seen = labels[~labels["sku_id"].isin(set(stopped))].reset_index(drop=True)
+    seen = labels[~labels["sku_id"].isin(gone)].reset_index(drop=True)
     raw = 1.0 / chance.reindex(seen["sku_id"]).fillna(1.0).to_numpy()
     weight = np.minimum(raw, settings.policy.max_weight)
     seen = seen.assign(weight=weight)
@@ -103,7 +107,7 @@ def weigh_seen(con: Any, labels: pd.DataFrame, settings: Settings) -> tuple[pd.D
     total, squares = float(seen["weight"].sum()), float((seen["weight"] ** 2).sum())
     facts = Selection(
         seen=len(seen),
-        cut_off=int(labels["sku_id"].isin(set(stopped)).sum()),
+        cut_off=int(labels["sku_id"].isin(gone).sum()),
         by_chance=int((raw > 1).sum()),
         clipped=int((raw > settings.policy.max_weight).sum()),
         effective=total**2 / squares if squares else 0.0,

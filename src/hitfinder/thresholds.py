@@ -3,8 +3,8 @@
 All from out-of-fold margins of past SKUs. The promise about stopping takes a SKU's lowest margin over every look at
 which it could have been stopped: the ages of its test for the weekly list, the rounds of tests played again under small
 budgets for the plan of a running test. Where there is too little history for a promise, or the market has broken it,
-the threshold below which at most `policy.max_hits_lost` of all past hits fell stands in on the list, a running test
-stops nobody, and nothing is promised.
+the threshold below which at most `policy.max_hits_lost` of all past hits fell, each by its weight, stands in on the
+list, a running test stops nobody, and nothing is promised.
 """
 
 from __future__ import annotations
@@ -100,9 +100,13 @@ def _stop(looks: pd.DataFrame, policy: PolicySettings) -> tuple[float, StopPromi
     promise = withdraw_promise(promise, check_promise(losses["lost_too_much"], confidence=policy.confidence))
     if promise.holds and promise.threshold is not None:
         return float(skus.loc[skus["place"] == promise.threshold, "margin"].min()), promise
-    hits = np.sort(skus.loc[skus["hit"] > 0, "margin"].to_numpy())
-    # The first hit that may not be lost: what is below it may.
-    return float(hits[int(np.floor(policy.max_hits_lost * len(hits) + 1e-9))]) if len(hits) else -np.inf, promise
+    hits = skus[skus["hit"] > 0].sort_values("margin", kind="stable")
+    if hits.empty:
+        return -np.inf, promise
+    # In hits of mean weight. The first that may not be lost: what is below it may.
+    lost = (hits["weight"] / hits["weight"].mean()).cumsum().to_numpy()
+    first = int(np.argmax(lost > policy.max_hits_lost * len(hits) + 1e-9))
+    return float(hits["margin"].iloc[first]), promise
 
 
 def _scale(looks: pd.DataFrame, policy: PolicySettings) -> tuple[float, ScalePromise]:
@@ -116,10 +120,11 @@ def _scale(looks: pd.DataFrame, policy: PolicySettings) -> tuple[float, ScalePro
         return float(best.loc[best["probability"] >= promise.threshold, "margin"].min()), promise
     # The F1 of scaling from here on: hits and misses balance best. Equal margins are scaled together.
     order = best.sort_values("margin", ascending=False, kind="stable")
-    found = order["hit"].cumsum().to_numpy()
-    named = np.arange(1, len(order) + 1)
+    weight = order["weight"].to_numpy() / order["weight"].max()  # equal weights are ones, to the last bit
+    found = np.cumsum(order["hit"].to_numpy() * weight)
+    named = np.cumsum(weight)
     whole = np.append(order["margin"].to_numpy()[1:], -np.inf) < order["margin"].to_numpy()
-    balance = np.where(whole, 2 * found / (named + order["hit"].sum()), 0.0)
+    balance = np.where(whole, 2 * found / (named + found[-1]), 0.0)
     return float(order["margin"].iloc[int(np.argmax(balance))]), promise
 
 

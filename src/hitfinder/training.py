@@ -16,6 +16,7 @@ from hitfinder.admission import Admission, admit_signals_and_skus, say_where_ids
 from hitfinder.cohorts import Fold, block_folds, forward_folds
 from hitfinder.comparison import LEARNED, MIN_BATCHES, compare
 from hitfinder.curves import curves_of
+from hitfinder.errors import NotEnoughHistoryError
 from hitfinder.features import on_impressions
 from hitfinder.history import (
     MIN_HITS,
@@ -147,6 +148,11 @@ def fit_admitted(
 def _learn(history: History, named: dict[str, int], moment: pd.Timestamp, admissions: list[Admission]) -> HitModel:
     settings = history.settings
     folds, how = _evaluation_folds(history)
+    if not folds:
+        raise NotEnoughHistoryError(
+            f"as of {moment}: expected SKUs of at least two launches whose outcome has closed, got those of one, so "
+            "nothing is left to judge a model by; wait, or give more history"
+        )
     # A list holds SKUs of one batch, where hits are defined, scored by one model: margins of two folds are not on one
     # scale, and lists that share SKUs of several batches could not be resampled as if they were independent.
     judged = pd.concat([_judge(history, fold).assign(fold=n) for n, fold in enumerate(folds)], ignore_index=True)
@@ -223,7 +229,9 @@ def _fit_on(history: History, skus: set[str], winner: str, report: dict[str, Any
             counts = counted_names(train.table)
             logistic = fit_logistic_rule(plain_counts(train.table, counts), train.hit, train.weight)
         model = replace(model, winner=winner, logistic=logistic, logistic_counts=tuple(counts))
-        estimator = HitClassifier(kind="rule").fit(model.matrix(train.table), train.hit, copies=train.copies)
+        estimator = HitClassifier(kind="rule").fit(
+            model.matrix(train.table), train.hit, train.weight, copies=train.copies
+        )
     margin = estimator.oof_margin_
     probability = estimator.calibration_.interval(margin)[0]
     judge = replace(model, estimator=estimator, winner=winner)

@@ -8,7 +8,6 @@ import click
 
 from hitfinder.cli.options import (
     a_model,
-    as_of_option,
     experiment_option,
     language_option,
     moment_of,
@@ -28,7 +27,10 @@ __all__ = ["monitor"]
 @a_model
 @outcomes_option
 @click.option("--decisions", help="What was decided, to hold the stopping promise against that as well.")
-@as_of_option
+@click.option(
+    "--as-of", help="The moment of knowledge, UTC, or `now`; default: when the newest signal was known. In a scheduler "
+    "give `now`: else a feed that stopped is not noticed."
+)  # fmt: skip
 @click.option(
     "--false-alarm", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.05, show_default=True,
     help="Chance of any false alarm in this look, over all checks together.",
@@ -51,7 +53,11 @@ def monitor(
     language: str,
     out: Path,
 ) -> None:
-    """Look whether data and market are still what the model was made for; exit with 1 on an alarm."""
+    """Look whether data and market are still what the model was made for; exit with 1 on an alarm.
+
+    Exit status: 0 quiet; 1 on an alarm, which is said on stdout and written to the page and the JSON; 1 too where data
+    or model are refused, which is one line `error: ...` on stderr, with nothing written; 2 wrong usage.
+    """
     from hitfinder.monitor import monitor as look
     from hitfinder.registry import load_model
     from hitfinder.report.health import record_health, write_health
@@ -60,10 +66,13 @@ def monitor(
     fitted = load_model(model)
     with working("Looking at inputs, reports and outcomes"):
         health = look(
-            fitted, signals, skus, decisions=decisions, outcomes=outcomes, as_of=moment_of(as_of),
-            false_alarm=false_alarm,
+            fitted, signals, skus, decisions=decisions, outcomes=outcomes,
+            as_of=as_of if as_of == "now" else moment_of(as_of), false_alarm=false_alarm,
         )  # fmt: skip
     click.echo(health.say(language))
+    old = health.stale(language) if as_of is None else None
+    if old:
+        click.echo(f"note: {old}", err=True)
     paths = write_health(health, out, language=language)
     if not no_track:
         with working("Recording"):

@@ -99,6 +99,8 @@ def settings_of(path: Path | None, data: Path | None = None) -> Settings:
 def moment_of(text: str | None) -> pd.Timestamp | None:
     if text is None:
         return None
+    if text == "now":
+        return pd.Timestamp.now(tz="UTC").tz_localize(None)
     try:
         return pd.Timestamp(text)
     except ValueError:

@@ -144,8 +144,8 @@ def gate_admitted(
     models = {"challenger": challenger} | ({} if champion is None else {"champion": champion})
     rule = _best_rule(challenger)
     tell("looking for batches that nobody learned from")
-    logistic = learned_rule(con, challenger, outcomes_given=outcomes_given) if rule == LOGISTIC else None
     given = {"outcomes_given": outcomes_given, "decisions_given": decisions_given}
+    logistic = learned_rule(con, challenger, **given) if rule == LOGISTIC else None
     unseen = unseen_batches(con, settings, list(models.values()), moment, **given)
     about = (challenger.version, None if champion is None else champion.version, moment, rule)
     if len(unseen.batches) < min_batches:

@@ -16,6 +16,7 @@ from hitfinder.metrics import list_metrics
 from hitfinder.models.hit_model import HitModel
 from hitfinder.models.prior import LinearPrior
 from hitfinder.models.rules import counted_names, fit_logistic_rule, plain_counts, rule_scores
+from hitfinder.selection import weigh_seen
 from hitfinder.warehouse import build
 
 __all__ = ["Logistic", "learned_rule", "per_batch", "score_lists"]
@@ -67,20 +68,26 @@ def score_lists(
     return judged.assign(list=judged.groupby(["as_of", "batch_id"]).ngroup()).reset_index(drop=True)
 
 
-def learned_rule(con: Any, model: HitModel, *, outcomes_given: bool) -> Logistic:
+def learned_rule(con: Any, model: HitModel, *, outcomes_given: bool, decisions_given: bool = False) -> Logistic:
     """Fit the logistic rule on what the model learned from; return it and the counts that it reads.
 
+    With `decisions_given`, outcomes that a stop cut off are left out and the others weighed, as in the model's own fit.
     It leaves the scope at the model's moment.
     """
     as_of, newest = learned_until(model)
     set_scope(con, model.settings, as_of)
     every = label(con, model.settings, outcomes_given=outcomes_given)
-    labels = every[every["problem"].isna() & (every["launched_at"] <= newest)]
+    usable = every[every["problem"].isna()].reset_index(drop=True).assign(weight=1.0)
+    if decisions_given:
+        usable, _ = weigh_seen(con, usable, model.settings)
+    labels = usable[usable["launched_at"] <= newest]
     batches = con.execute("select sku_id, batch_id from catalog").df()
     rows = _look_back(con, labels.merge(batches, on="sku_id"), model)
     rows = rows[rows["sku_id"].isin(labels["sku_id"])]
-    hit = labels.set_index("sku_id")["hit"].reindex(rows["sku_id"]).to_numpy(dtype=float)
-    weight = 1.0 / rows.groupby("sku_id")["sku_id"].transform("size").to_numpy(dtype=float)
+    truth = labels.set_index("sku_id").reindex(rows["sku_id"])
+    hit = truth["hit"].to_numpy(dtype=float)
+    size = rows.groupby("sku_id")["sku_id"].transform("size").to_numpy(dtype=float)
+    weight = truth["weight"].to_numpy(dtype=float) / size
     names = counted_names(rows)
     return fit_logistic_rule(plain_counts(rows, names), hit, weight), names
 

@@ -38,11 +38,14 @@ class Unseen:
         Their names, the newest last; MOST_UNSEEN at most.
     closed
         How many batches had closed in all.
+    first_launch
+        When the first SKU of the oldest of them was launched; None where there are none.
     """
 
     labels: pd.DataFrame
     batches: tuple[str, ...]
     closed: int
+    first_launch: pd.Timestamp | None = None
 
 
 def unseen_batches(
@@ -88,7 +91,8 @@ def unseen_batches(
         unseen = unseen[(first > newest) & (first + _windows(model.settings) > as_of)]
     names = tuple(unseen["batch_id"].tail(MOST_UNSEEN))
     kept = labels[labels["batch_id"].isin(names)].sort_values("sku_id").reset_index(drop=True)
-    return Unseen(kept, names, len(closed))
+    oldest = unseen["first_launch"].tail(MOST_UNSEEN).min() if names else None
+    return Unseen(kept, names, len(closed), oldest)
 
 
 def learned_until(model: HitModel) -> tuple[pd.Timestamp, pd.Timestamp]:

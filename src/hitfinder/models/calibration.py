@@ -3,6 +3,10 @@
 Vovk, Petej and Fedorova, "Large-scale probabilistic predictors with and without guarantees of validity" (2015): the
 isotonic fit is made twice for each new object, once as if it were a hit and once as if not; the two answers bound the
 probability, far apart where there is little evidence.
+
+Where some SKUs stand for others (see `selection`), the fits are weighted. The weights then add up to their effective
+sample size, so that a new object weighs as much against them as against so many SKUs of equal weight: a weight of
+twenty is not the evidence of twenty SKUs.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import isotonic_regression
 from venn_abers import VennAbers
 
 __all__ = ["Calibration", "fit_calibration"]
@@ -22,6 +27,9 @@ Array = npt.NDArray[np.float64]
 GRID_POINTS = 256
 # So many moments of a SKU are calibrated on, spread over all that there are: neighbours say the same again.
 MAX_SETS = 3
+# Weights that differ by more than this matter. A row's weight is its SKU's over the number of the SKU's rows, and that
+# differs by one or two between SKUs that count alike.
+MATERIAL = 2.0
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,7 @@ class Calibration:
         return cls(*(np.asarray(values[name], dtype=float) for name in ("margins", "low", "high")))
 
 
-def fit_calibration(margin: Array, y: Array, copy: npt.NDArray[np.int64]) -> Calibration:
+def fit_calibration(margin: Array, y: Array, copy: npt.NDArray[np.int64], weight: Array | None = None) -> Calibration:
     """Calibrate on out-of-fold margins.
 
     Parameters
@@ -60,18 +68,51 @@ def fit_calibration(margin: Array, y: Array, copy: npt.NDArray[np.int64]) -> Cal
     copy
         Which of its moments a row is of its SKU (0, 1, ...); rows below 0 are not calibrated on. A SKU counts once in
         each set: its moments are no independent evidence, so each set is calibrated alone and the curves are averaged.
+    weight
+        What each row counts for, relative to the others of its set; None for all alike. Weights of a set that differ by
+        less than a factor of MATERIAL are taken for alike.
     """
-    margin, y, copy = margin[copy >= 0], y[copy >= 0], copy[copy >= 0]
+    used = copy >= 0
+    weight = np.ones(int(used.sum())) if weight is None else weight[used]
+    margin, y, copy = margin[used], y[used], copy[used]
     grid = np.unique(np.quantile(margin, np.linspace(0, 1, GRID_POINTS)))
-    sets = [(margin[copy == c], y[copy == c]) for c in np.unique(copy)]
+    sets = [(margin[copy == c], y[copy == c], weight[copy == c]) for c in np.unique(copy)]
     # Sets of a few late comers would add only noise; the largest is always used.
-    most = max(len(labels) for _, labels in sets)
-    whole = [(m, labels) for m, labels in sets if len(labels) >= most / 2]
+    most = max(len(labels) for _, labels, _ in sets)
+    whole = [one for one in sets if len(one[1]) >= most / 2]
     spread = np.unique(np.linspace(0, len(whole) - 1, MAX_SETS).round().astype(int))
-    curves = [_venn_abers(whole[place][0], whole[place][1], grid) for place in spread]
+    curves = [_calibrated(whole[place][0], whole[place][1], whole[place][2], grid) for place in spread]
     low = np.maximum.accumulate(np.mean([c[0] for c in curves], axis=0))
     high = np.maximum.accumulate(np.mean([c[1] for c in curves], axis=0))
     return Calibration(grid, np.minimum(low, high), high)
+
+
+def _calibrated(margin: Array, y: Array, weight: Array, grid: Array) -> tuple[Array, Array]:
+    heavy = weight > 0
+    if not heavy.any() or weight.max() <= MATERIAL * weight[heavy].min() * (1 + 1e-9):
+        return _venn_abers(margin, y, grid)
+    return _weighted_venn_abers(margin[heavy], y[heavy], weight[heavy], grid)
+
+
+def _weighted_venn_abers(margin: Array, y: Array, weight: Array, grid: Array) -> tuple[Array, Array]:
+    """Make both fits at each point of the grid; the point weighs as one SKU of the effective sample size."""
+    size = weight * weight.sum() / (weight**2).sum()
+    at, place = np.unique(margin, return_inverse=True)
+    mass = np.bincount(place, weights=size)
+    share = np.bincount(place, weights=size * y) / mass
+    bounds = np.empty((2, len(grid)))
+    for number, point in enumerate(grid):
+        here = int(np.searchsorted(at, point))
+        held = here < len(at) and at[here] == point
+        for guess in (0, 1):
+            if held:
+                values, weights = share.copy(), mass.copy()
+                weights[here] += 1
+                values[here] = (share[here] * mass[here] + guess) / weights[here]
+            else:
+                values, weights = np.insert(share, here, guess), np.insert(mass, here, 1.0)
+            bounds[guess, number] = isotonic_regression(values, weights=weights).x[here]
+    return bounds[0], bounds[1]
 
 
 def _venn_abers(margin: Array, y: Array, grid: Array) -> tuple[Array, Array]:

@@ -107,7 +107,7 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         y : array of shape (rows,)
             Two classes; the greater one is the hit.
         sample_weight
-            The rows of one SKU at several ages share one unit.
+            The rows of one SKU at several ages share one unit, or what the SKU counts for.
         standing
             Share of the batch worth less, in (0, 1): what the prior learns from. Default: from `y`.
         folds
@@ -144,7 +144,7 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         copies = np.zeros(len(y), dtype=np.int64) if copies is None else np.asarray(copies, dtype=np.int64)
         margin = self._fit_margin(X, hit, weight, standing, folds, tree_folds, lists)
         self.oof_margin_ = margin
-        self.calibration_ = fit_calibration(margin, hit, copies)
+        self.calibration_ = fit_calibration(margin, hit, copies, weight)
         return self
 
     def _fit_margin(

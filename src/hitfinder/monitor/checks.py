@@ -9,11 +9,11 @@ import pandas as pd
 
 from hitfinder.models.hit_model import HitModel
 from hitfinder.monitor.outcomes import TOLERANCE, Outcomes, bet_on_losses, shortfall, wealth_of_decisions
-from hitfinder.monitor.reports import MAX_UNDATED, Undated
+from hitfinder.monitor.reports import MAX_UNDATED, Silence, Undated
 from hitfinder.monitor.shift import Judged, Track
 from hitfinder.promise import StopPromise
 
-__all__ = ["COLUMNS", "SHARES", "outcome_rows", "promise_rows", "rows_of", "undated_row"]
+__all__ = ["COLUMNS", "SHARES", "outcome_rows", "promise_rows", "rows_of", "silence_row", "undated_row"]
 
 # How the chance of a false alarm is spent. Drift gets half: it is looked for in most places, and is what history can
 # say least about by its own weeks alone.
@@ -32,7 +32,7 @@ COLUMNS = (
 def rows_of(check: str, track: Track, judged: Judged, allowed: float) -> pd.DataFrame:
     """Return one row for each subject; one that stands for the check where there is none."""
     if track.about.empty or not len(track.moments):
-        return _row(check, allowed=allowed, state="none")
+        return _row(check, allowed=allowed, state="short")
     rows = track.about.copy()
     rows["value"], rows["usual"], rows["shift"] = track.value[-1], judged.expected, judged.shift[-1]
     rows["p_value"] = judged.p_each
@@ -56,6 +56,17 @@ def _row(check: str, **values: Any) -> pd.DataFrame:
     return pd.DataFrame([{**blank, **values}])
 
 
+def silence_row(silence: Silence, allowed: float) -> pd.DataFrame:
+    """Judge how long no signal has come against the gaps before: in days, not in weeks, so that it is seen at once."""
+    short = not np.isfinite(silence.limit)
+    alarm = not short and silence.days > silence.limit
+    return _row(
+        "missing", kind="silent", subject="signals", measure="days without any signal", value=silence.days,
+        usual=silence.longest, threshold=silence.limit, allowed=allowed, n_history=silence.n_gaps,
+        state="short" if short else "alarm" if alarm else "quiet", severity="high" if alarm else "",
+    )  # fmt: skip
+
+
 def undated_row(undated: Undated, allowed: float) -> pd.DataFrame:
     then = 0.0 if undated.then is None else undated.then
     alarm = undated.now > then + MAX_UNDATED
@@ -70,7 +81,8 @@ def outcome_rows(model: HitModel, found: Outcomes, spent: dict[str, float]) -> l
     """Judge sums of hits, hits found, and the lead over the best rule, batch by batch."""
     batches = found.batches
     if batches.empty:
-        return [_row(name, allowed=spent[name]) for name in ("calibration", "hits_found", "against_rule")]
+        kind = "blind" if found.n_blind else ""
+        return [_row(name, kind=kind, allowed=spent[name]) for name in ("calibration", "hits_found", "against_rule")]
     hits, expected = batches["hits"].to_numpy(dtype=float), batches["expected"].to_numpy(dtype=float)
     too_few = shortfall(hits, expected / (1 + TOLERANCE))
     too_many = shortfall(-hits, -expected * (1 + TOLERANCE))
@@ -111,6 +123,7 @@ def promise_rows(
 ) -> tuple[list[pd.DataFrame], pd.DataFrame]:
     """Bet against the promise about stopping: by the model's own list, and by what was decided."""
     rows, bets = [], []
+    blind = "blind" if found.n_blind else ""
     promise = model.promises.get("stop")
     judged = found.batches[found.batches["hits"] > 0] if len(found.batches) else found.batches
     if isinstance(promise, StopPromise) and promise.holds and len(judged):
@@ -118,13 +131,14 @@ def promise_rows(
         rows.append(_bet("promise", wealth, spent["promise"], judged, "list"))
         bets.append(pd.DataFrame({"check": "promise", "batch_id": judged["batch_id"].to_numpy(), "wealth": wealth}))
     else:
-        rows.append(_row("promise", subject="list", allowed=spent["promise"]))
+        kind = blind if isinstance(promise, StopPromise) and promise.holds and found.batches.empty else ""
+        rows.append(_row("promise", kind=kind, subject="list", allowed=spent["promise"]))
     if lost is not None and len(lost):
         wealth = wealth_of_decisions(lost, model, spent["decisions"])
         rows.append(_bet("decisions", wealth, spent["decisions"], lost, "decisions"))
         bets.append(pd.DataFrame({"check": "decisions", "batch_id": lost["batch_id"].to_numpy(), "wealth": wealth}))
     else:
-        rows.append(_row("decisions", subject="decisions", allowed=spent["decisions"]))
+        rows.append(_row("decisions", kind=blind, subject="decisions", allowed=spent["decisions"]))
     columns = ["check", "batch_id", "wealth"]
     return rows, pd.concat(bets, ignore_index=True) if bets else pd.DataFrame(columns=columns)
 

@@ -14,11 +14,18 @@ from hitfinder.features import set_scope
 from hitfinder.history import moment_of_knowledge
 from hitfinder.labels import label
 from hitfinder.models.hit_model import HitModel
-from hitfinder.monitor.checks import COLUMNS, SHARES, outcome_rows, promise_rows, rows_of, undated_row
+from hitfinder.monitor.checks import COLUMNS, SHARES, outcome_rows, promise_rows, rows_of, silence_row, undated_row
 from hitfinder.monitor.drift import batch_track, same_skus_track
 from hitfinder.monitor.looks import Looks, look
-from hitfinder.monitor.outcomes import Outcomes, judge_outcomes, lost_by_decisions
-from hitfinder.monitor.reports import late_track, missing_track, rejects_track, silent_skus, undated_rejects
+from hitfinder.monitor.outcomes import Outcomes, judge_outcomes, lost_by_decisions, seen_outcomes
+from hitfinder.monitor.reports import (
+    late_track,
+    missing_track,
+    rejects_track,
+    silence,
+    silent_skus,
+    undated_rejects,
+)
 from hitfinder.monitor.sentences import sentences, words_of
 from hitfinder.monitor.shift import Judged, Track, judge
 from hitfinder.tables import DECISIONS
@@ -96,7 +103,8 @@ class Health:
         raised = self.checks[self.checks["state"] == "alarm"]
         rows = []
         for check, group in raised.groupby("check", sort=False):
-            ordered = group.loc[group["shift"].abs().sort_values(ascending=False, kind="stable").index]
+            far = group["shift"].abs().sort_values(ascending=False, kind="stable", na_position="first")
+            ordered = group.loc[far.index]
             for place, row in enumerate(ordered.head(MAX_TOLD).to_dict("records")):
                 more = len(group) - MAX_TOLD if place + 1 == MAX_TOLD else 0
                 about = {str(name): value for name, value in row.items()}
@@ -134,7 +142,31 @@ class Health:
         if len(short):
             named = words["and"].join(words[f"check_{name}"] for name in short)
             lines.append(words["short"].format(checks=named))
+        if self.blind:
+            named = words["and"].join(words[f"check_{name}"] for name in self.blind)
+            lines.append(words["blind"].format(checks=named))
         return "\n".join(lines)
+
+    @property
+    def blind(self) -> list[str]:
+        """The checks that can't be judged: SKUs were stopped, and nobody was kept on by chance to stand in for them."""
+        return self.checks.loc[self.checks["kind"] == "blind", "check"].tolist()
+
+    def stale(self, language: str = "en", *, now: pd.Timestamp | None = None) -> str | None:
+        """Say how old the look is by the clock, where that is more than usual for the feed; else None.
+
+        A look as of its newest signal can't see that none came since.
+        """
+        old = ((_now() if now is None else now) - self.as_of) / pd.Timedelta(days=1)
+        limit = float(self.checks.loc[self.checks["kind"] == "silent", "threshold"].max())
+        if old < 1 or old <= limit:  # an unknown limit is none
+            return None
+        return words_of(language)["stale"].format(n=int(old))
+
+
+def _now() -> pd.Timestamp:
+    """Return the clock's moment, naive UTC."""
+    return pd.Timestamp.now("UTC").tz_localize(None).floor("s")
 
 
 def monitor(
@@ -163,9 +195,11 @@ def monitor(
     signals, skus, outcomes
         Tables of the contract, history included: some twenty weeks tell well, twelve are the least.
     decisions
-        What was decided, where the promise is to be held against that as well.
+        What was decided: outcomes that a stop cut off are left out, those that chance kept on are weighed for them, and
+        the promise is held against what was decided as well.
     as_of
-        The moment of knowledge, UTC; default: when the newest signal was known.
+        The moment of knowledge, UTC, or `now`; default: when the newest signal was known. That moment stands still when
+        the feed does, so only with a moment is it seen that signals no longer come.
     false_alarm
         Chance of any false alarm in this look, between 0 and 1.
 
@@ -188,22 +222,25 @@ def monitor(
         admissions = admit_signals_and_skus(con, signals, skus, period=settings.signals.period, outcomes=outcomes)
         if decisions is not None:
             admit(con, DECISIONS, decisions)
-        moment = moment_of_knowledge(con, as_of)
+        moment = moment_of_knowledge(con, _now() if isinstance(as_of, str) and as_of == "now" else as_of)
         set_scope(con, settings, moment)
         fitted = _fitted_at(model)
         labels = _closed_since(con, model, moment, fitted, outcomes_given=outcomes is not None)
-        looks = look(con, model, moment, labels["sku_id"].tolist())
+        kept = seen_outcomes(con, labels, settings, decisions_given=decisions is not None)
+        looks = look(con, model, moment, kept.labels["sku_id"].tolist())
         spent = {name: share * false_alarm for name, share in SHARES.items()}
         tracks, psi = _tracks(con, model, looks)
         judged = {name: judge(track, spent[name]) for name, track in tracks.items()}
-        found = judge_outcomes(model, looks.later, labels)
-        lost = lost_by_decisions(con, labels, model, moment) if decisions is not None else None
+        found = judge_outcomes(model, looks.later, kept)
+        lost = lost_by_decisions(kept, settings) if decisions is not None else None
+        silent = silence(con, moment, settings.signals.period)
         undated = undated_rejects(con, model.report.get("admissions", []), sum(a.kept for a in admissions[:2]))
     finally:
         con.close()
     checks = [rows_of(name, tracks[name], judged[name], spent[name]) for name in tracks]
     promised, bets = promise_rows(model, found, lost, spent)
-    checks += [undated_row(undated, spent["rejects"]), *outcome_rows(model, found, spent), *promised]
+    checks += [silence_row(silent, spent["missing"]), undated_row(undated, spent["rejects"])]
+    checks += [*outcome_rows(model, found, spent), *promised]
     table = pd.concat([rows for rows in checks if len(rows)], ignore_index=True)[list(COLUMNS)]
     return Health(
         as_of=moment,

@@ -2,6 +2,9 @@
 
 The batch is the unit throughout: SKUs of one batch share a season and a crowd, so the scatter between batches is what
 a figure is held against.
+
+Where it is told what was decided, only outcomes that were not cut off by a stop count, and the SKUs that chance kept on
+stand in for the stopped ones (see `hitfinder.selection`).
 """
 
 from __future__ import annotations
@@ -20,13 +23,18 @@ from hitfinder.metrics import calibration_error, list_metrics
 from hitfinder.models.hit_model import HitModel
 from hitfinder.models.rules import rule_scores
 from hitfinder.promise import PATIENCE, STAKES, StopPromise, check_promise
+from hitfinder.selection import weigh_seen
+from hitfinder.settings import Settings
+from hitfinder.warehouse import frame, load_sql
 
 __all__ = [
     "TOLERANCE",
     "Outcomes",
+    "Seen",
     "bet_on_losses",
     "judge_outcomes",
     "lost_by_decisions",
+    "seen_outcomes",
     "shortfall",
     "wealth_of_decisions",
 ]
@@ -37,6 +45,55 @@ Array = npt.NDArray[np.float64]
 MIN_BATCHES = 4
 # A model that is this much off is no alarm yet: in sums of hits, and in hits found of those promised out of time.
 TOLERANCE = 0.25
+# The estimate of what a batch lost is rough: one SKU may stand for twenty. It counts as too much only where a batch
+# that lost no more than allowed would show so many with at most this chance; the bets are made at odds that know it.
+LUCK = 0.01
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Outcomes that were not cut off.
+
+    `labels`: of these, with `weight`: how many SKUs of the batch each stands for, 1 or more; and `decided`: whether
+    anything was decided about it in time. `n_blind`: batches left out, since SKUs were stopped there and nobody could
+    stand in for them.
+    """
+
+    labels: pd.DataFrame
+    n_blind: int = 0
+
+
+def seen_outcomes(con: Any, labels: pd.DataFrame, settings: Settings, *, decisions_given: bool) -> Seen:
+    """Leave out labels that a stop cut off, weigh the others, and judge anew who was a hit.
+
+    A batch in which SKUs were stopped is judged only where chance could have kept them on, and only if it did keep on
+    somebody, in whatever batch: those that are left otherwise are the model's own choice and would prove it right.
+
+    Parameters
+    ----------
+    con
+        After `labels.label`; with `decisions_given` also with the admitted table `decisions`.
+    labels
+        Usable rows of `labels.label`.
+    """
+    if labels.empty or not decisions_given:
+        return Seen(labels.assign(weight=1.0, decided=False))
+    seen, _ = weigh_seen(con, labels.assign(weight=1.0), settings)
+    paths = frame(con, f"select * from ({load_sql('paths')}) order by sku_id, decided_at")
+    stop = paths["action"] == "stop"
+    stopped = labels["sku_id"].isin(paths.loc[stop & (paths["place"] == 1), "sku_id"])
+    cut = set(labels.loc[stopped, "within_group"])
+    chance = paths["propensity"].astype(float).fillna(1.0)
+    kept = chance[~stop].groupby(paths["sku_id"]).prod().reindex(seen["sku_id"]).fillna(1.0).to_numpy()
+    # A coin is thrown at a SKU's first stop; what follows from it is certain.
+    tossed = labels["sku_id"].isin(paths.loc[stop & (chance < 1), "sku_id"])
+    by_chance = seen.loc[kept < 1, "within_group"]
+    fair = set(by_chance) | set(labels.loc[stopped & tossed, "within_group"]) if len(by_chance) else set()
+    blind = cut - fair
+    seen = seen.assign(
+        weight=np.minimum(1 / kept, settings.policy.max_weight), decided=seen["sku_id"].isin(paths["sku_id"])
+    )
+    return Seen(seen[~seen["within_group"].isin(blind)].reset_index(drop=True), len(blind))
 
 
 @dataclass(frozen=True)
@@ -44,16 +101,18 @@ class Outcomes:
     """What became of the batches that closed since the fit.
 
     `batches`: one row each, oldest first: `batch_id, launched_at, n_skus, hits, expected, hits_at_k, rule_hits_at_k,
-    allowed, lost, lost_too_much`. `curve`: predicted and observed shares. `error`: of calibration.
+    allowed, lost, lost_too_much`; counts are by weight. `curve`: predicted and observed shares. `error`: of
+    calibration. `n_blind`: closed batches that can't be judged; see `Seen`.
     """
 
     batches: pd.DataFrame
     curve: dict[str, list[float]] = field(default_factory=dict)
     error: float = float("nan")
     rule: str | None = None
+    n_blind: int = 0
 
 
-def judge_outcomes(model: HitModel, later: pd.DataFrame, labels: pd.DataFrame) -> Outcomes:
+def judge_outcomes(model: HitModel, later: pd.DataFrame, seen: Seen) -> Outcomes:
     """Hold what the model says of each SKU at every moment of its test against what became of it.
 
     Parameters
@@ -62,11 +121,12 @@ def judge_outcomes(model: HitModel, later: pd.DataFrame, labels: pd.DataFrame) -
         Whose `stop` threshold is the one that may lose hits.
     later
         The model's inputs of these SKUs at the moments of their tests.
-    labels
-        `sku_id, within_group, launched_at, value, hit` of the same SKUs.
+    seen
+        `sku_id, within_group, launched_at, value, hit, weight` of the same SKUs.
     """
+    labels = seen.labels
     if labels.empty or later.empty:
-        return Outcomes(pd.DataFrame(columns=["batch_id", "launched_at", "hits", "expected"]))
+        return Outcomes(pd.DataFrame(columns=["batch_id", "launched_at", "hits", "expected"]), n_blind=seen.n_blind)
     truth = labels.set_index("sku_id")
     rows = later[(later["age_days"] > 0) & later["sku_id"].isin(truth.index)].reset_index(drop=True)
     margin = model.margin(rows)
@@ -80,6 +140,7 @@ def judge_outcomes(model: HitModel, later: pd.DataFrame, labels: pd.DataFrame) -
             "probability": model.estimator.calibration_.interval(margin)[0],
             "hit": beside["hit"].to_numpy(dtype=float),
             "value": beside["value"].to_numpy(dtype=float),
+            "weight": beside["weight"].to_numpy(dtype=float),
         }
     )
     rule = model.report.get("best_rule")
@@ -92,26 +153,28 @@ def judge_outcomes(model: HitModel, later: pd.DataFrame, labels: pd.DataFrame) -
     ruled = _found(looks, lists, "rule") if rule in scores and rule != model.winner else {}
     out = []
     for batch, group in end.groupby("batch", sort=False):
-        hits = int(group["hit"].sum())
-        lost = int((lowest.reindex(group.loc[group["hit"] > 0, "sku"]) < model.thresholds["stop"]).sum())
-        allowed = floor(model.settings.policy.max_hits_lost * hits + 1e-9)
+        of_hits = group["weight"] * group["hit"]
+        hits = float(of_hits.sum())
+        lost = float(of_hits[(lowest.reindex(group["sku"]) < model.thresholds["stop"]).to_numpy()].sum())
+        allowed = model.settings.policy.max_hits_lost * hits
         out.append(
             {
                 "batch_id": batch,
                 "launched_at": truth.loc[group["sku"], "launched_at"].min(),
                 "n_skus": len(group),
                 "hits": hits,
-                "expected": float(group["probability"].sum()),
+                "expected": float((group["weight"] * group["probability"]).sum()),
                 "hits_at_k": found.get(str(batch), np.nan),
                 "rule_hits_at_k": ruled.get(str(batch), np.nan),
                 "allowed": allowed,
                 "lost": lost,
-                "lost_too_much": int(lost > allowed),
+                "lost_too_much": int(lost > allowed + 1e-9),
             }
         )
     batches = pd.DataFrame(out).sort_values(["launched_at", "batch_id"], kind="stable", ignore_index=True)
-    p, y, one = end["probability"].to_numpy(), end["hit"].to_numpy(), np.ones(len(end))
-    return Outcomes(batches, calibration_curve(p, y, one), calibration_error(p, y, one), rule if ruled else None)
+    p, y, weight = (end[name].to_numpy() for name in ("probability", "hit", "weight"))
+    error = calibration_error(p, y, weight)
+    return Outcomes(batches, calibration_curve(p, y, weight), error, rule if ruled else None, seen.n_blind)
 
 
 def shortfall(got: npt.ArrayLike, due: npt.ArrayLike) -> float:
@@ -155,30 +218,33 @@ def bet_on_losses(lost_too_much: npt.ArrayLike, promise: StopPromise) -> Array:
     return np.asarray(wealth)
 
 
-def lost_by_decisions(con: Any, labels: pd.DataFrame, model: HitModel, moment: pd.Timestamp) -> pd.DataFrame:
-    """Count, for each closed batch with decisions, the hits that were told to stop: `batch_id, hits, lost, ...`.
+def lost_by_decisions(seen: Seen, settings: Settings) -> pd.DataFrame:
+    """Estimate, for each closed batch with decisions, the hits that were told to stop: `batch_id, hits, lost, ...`.
 
-    A SKU that was stopped and became a hit all the same counts as lost. One that had no chance to become a hit because
-    it was stopped can't be counted; what is lost is at least this.
+    A stop that is carried out cuts off the outcome, so what the stopped would have become is known only from those
+    that chance kept on: one that stands for w SKUs stands for w - 1 stopped ones (Horvitz and Thompson, 1952). A stop
+    that came when half of the outcome window was over, to sell off what is left, loses nothing. A batch lost too much
+    where the estimated share is above `max_hits_lost` and that is not the luck of the draw.
     """
-    told = con.execute(
-        "select sku_id, max(case when action = 'stop' then 1 else 0 end) as stopped from decisions "
-        "where decided_at <= $moment group by sku_id",
-        {"moment": moment.to_pydatetime()},
-    ).df()
-    rows = labels.merge(told, on="sku_id", how="inner")
-    rows = rows[rows["hit"].astype(bool)]
-    policy = model.settings.policy
+    rows = seen.labels[seen.labels["decided"] & seen.labels["hit"].astype(bool)]
+    rows = rows.assign(stopped=rows["weight"] - 1, drawn=rows["weight"] > 1 + 1e-9)
+    rows["chance"] = (1 / rows["weight"]).where(rows["drawn"])
     by_batch = rows.groupby("within_group", sort=False)
-    out = by_batch.agg(launched_at=("launched_at", "min"), hits=("hit", "size"), lost=("stopped", "sum")).reset_index()
-    out = out.rename(columns={"within_group": "batch_id"}).sort_values("launched_at", kind="stable", ignore_index=True)
-    allowed = np.floor(policy.max_hits_lost * out["hits"].to_numpy(dtype=float) + 1e-9)
-    return out.assign(lost_too_much=(out["lost"].to_numpy(dtype=float) > allowed).astype(int))
+    out = by_batch.agg(
+        launched_at=("launched_at", "min"), hits=("weight", "sum"), lost=("stopped", "sum"), drawn=("drawn", "sum"),
+        chance=("chance", "mean"),
+    )  # fmt: skip
+    out = out.reset_index().rename(columns={"within_group": "batch_id"})
+    out = out.sort_values(["launched_at", "batch_id"], kind="stable", ignore_index=True)
+    allowed = settings.policy.max_hits_lost * out["hits"] + 1e-9
+    luck = stats.binom.sf(out["drawn"] - 1, np.floor(allowed), out["chance"].fillna(1.0))
+    return out.assign(lost_too_much=((out["lost"] > allowed) & (luck <= LUCK)).astype(int))
 
 
 def wealth_of_decisions(lost: pd.DataFrame, model: HitModel, allowed: float) -> Array:
     """Return the wealth of `check_promise` on what decisions lost: each was taken by a threshold of its own time."""
-    check = check_promise(lost["lost_too_much"], confidence=model.settings.policy.confidence, false_alarm=allowed)
+    confidence = max(model.settings.policy.confidence - LUCK, LUCK)
+    check = check_promise(lost["lost_too_much"], confidence=confidence, false_alarm=allowed)
     return np.asarray(check.wealth)
 
 

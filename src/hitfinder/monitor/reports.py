@@ -10,11 +10,21 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hitfinder.monitor.looks import WEEK, Looks
-from hitfinder.monitor.shift import Track
+from hitfinder.monitor.looks import MAX_LOOKS, WEEK, Looks
+from hitfinder.monitor.shift import MIN_HISTORY, Track
 from hitfinder.tables import COUNTS, MONEY
 
-__all__ = ["MAX_UNDATED", "Undated", "late_track", "missing_track", "rejects_track", "silent_skus", "undated_rejects"]
+__all__ = [
+    "MAX_UNDATED",
+    "Silence",
+    "Undated",
+    "late_track",
+    "missing_track",
+    "rejects_track",
+    "silence",
+    "silent_skus",
+    "undated_rejects",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -39,6 +49,37 @@ class Undated:
 
     now: float
     then: float | None
+
+
+@dataclass(frozen=True)
+class Silence:
+    """How long no signal has come, in days; NaN where none ever did.
+
+    `longest`: the longest gap between arrivals so far. `limit`: from which on a gap is none of the usual ones; NaN
+    where too few gaps were seen to say. `n_gaps`: how many were.
+    """
+
+    days: float
+    longest: float
+    limit: float
+    n_gaps: int
+
+
+def silence(con: Any, moment: pd.Timestamp, period: pd.Timedelta) -> Silence:
+    """Measure for how long no signal has come, and what gaps there were in the weeks before that."""
+    arrivals = con.execute(
+        "with came as (select distinct known_at from signals where known_at <= $moment) "
+        "select known_at from came where known_at >= (select max(known_at) from came) - $back order by known_at",
+        {"moment": moment.to_pydatetime(), "back": (MAX_LOOKS * WEEK).to_pytimedelta()},
+    ).df()["known_at"]
+    if arrivals.empty:
+        return Silence(np.nan, np.nan, np.nan, 0)
+    day = pd.Timedelta(days=1)
+    gaps = (arrivals.diff().dropna() / day).to_numpy(dtype=float)
+    longest = float(gaps.max()) if len(gaps) else np.nan
+    # A period more than the longest: an export that is made a little later than last time is not silent.
+    limit = max(2 * period / day, longest + period / day) if len(gaps) >= MIN_HISTORY else np.nan
+    return Silence(float((moment - arrivals.iloc[-1]) / day), longest, limit, len(gaps))
 
 
 def silent_skus(con: Any, looks: Looks) -> Array:

@@ -111,7 +111,7 @@ def _keys(row: Mapping[str, Any]) -> tuple[str, str]:
     if check == "late":
         return LATE[measure], "do_late"
     if check == "missing":
-        return f"missing_{kind}", "do_missing"
+        return f"missing_{kind}", "do_silent" if kind == "silent" else "do_missing"
     if check == "rejects":
         return "undated" if kind == "undated" else "rejects", "do_rejects"
     if check == "calibration":
@@ -134,7 +134,7 @@ def _figures(row: Mapping[str, Any]) -> dict[str, str]:
         return {**told, "value": _factor(value), "usual": _factor(usual)}
     if check in ("promise", "decisions"):
         return {**told, "value": f"{value:.3g}", "usual": f"{usual:.0f}"}
-    if check == "calibration" or measure == "mean delay in hours":
+    if check == "calibration" or row["kind"] == "silent" or measure == "mean delay in hours":
         return {**told, "value": f"{value:.1f}".removesuffix(".0"), "usual": f"{usual:.1f}".removesuffix(".0")}
     if check in ("missing", "late", "rejects", "hits_found", "against_rule"):
         return {**told, "value": _percent(value), "usual": _percent(usual)}

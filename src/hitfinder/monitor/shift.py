@@ -112,7 +112,7 @@ def judge(track: Track, allowed: float, *, half_life: float = HALF_LIFE) -> Judg
     Parameters
     ----------
     track
-        At least one week.
+        Without a week or a subject there is nothing to compare, and too little history for a promise.
     allowed
         Chance of a false alarm over all subjects together.
     half_life
@@ -131,12 +131,18 @@ def judge(track: Track, allowed: float, *, half_life: float = HALF_LIFE) -> Judg
     (True, 2)
     """
     weeks, subjects = track.value.shape
+    if not weeks or not subjects:
+        nothing, unknown = np.full(weeks, np.nan), np.full(subjects, np.nan)
+        return Judged(
+            shift=np.full((weeks, subjects), np.nan), expected=unknown, top=nothing, p=float("nan"), p_each=unknown,
+            p_weeks=nothing, threshold=None, n_history=0,
+        )  # fmt: skip
     expected, residual, lever, known = _forward(track, half_life)
     variance = known + lever * _scatter(track.about, residual, lever, known)
     shift = np.divide(residual, np.sqrt(variance), out=np.full(residual.shape, np.nan), where=variance > 0)
     side = np.broadcast_to(track.side, shift.shape)
     size = np.where(side == 0, np.abs(shift), side * shift)
-    some = np.isfinite(size).any(axis=1) if subjects else np.zeros(weeks, dtype=bool)
+    some = np.isfinite(size).any(axis=1)
     top = np.full(weeks, np.nan)
     top[some] = np.nanmax(np.where(np.isfinite(size[some]), size[some], -np.inf), axis=1)
     p_weeks, usual = np.full(weeks, np.nan), np.zeros(weeks, dtype=bool)

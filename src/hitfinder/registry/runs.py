@@ -184,12 +184,18 @@ def _runs_of(
     kind: str, tags: Mapping[str, str], status: str, experiment: str, folder_for_store: str | Path
 ) -> list[str]:
     uri = tracking_uri(folder_for_store)
-    wanted = {"kind": kind, **tags}
-    asked = [f"attributes.status = '{status}'", *(f"tags.`{key}` = '{value}'" for key, value in wanted.items())]
     with speaking_to(uri) as client:
         place = experiment_id(client, experiment, uri)
-        found = client.search_runs([place], " and ".join(asked), order_by=["attributes.start_time DESC"])
-    return [str(run.info.run_id) for run in found]
+        # Only plain words go into the filter: a name may hold quotes, which it has no way to write.
+        asked = f"attributes.status = '{status}' and tags.kind = '{kind}'"
+        found, token = [], None
+        while True:
+            page = client.search_runs([place], asked, order_by=["attributes.start_time DESC"], page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                break
+    return [str(run.info.run_id) for run in found if tags.items() <= run.data.tags.items()]
 
 
 def experiment_id(client: Any, name: str, uri: str) -> str:

@@ -10,16 +10,27 @@ import urllib.request
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 from hitfinder.errors import ModelError
 
-__all__ = ["artifact_home", "chosen_uri", "import_mlflow", "open_client", "speaking_to", "store_path", "tracking_uri"]
+__all__ = [
+    "artifact_home",
+    "chosen_uri",
+    "import_mlflow",
+    "open_client",
+    "speaking_to",
+    "store_at",
+    "store_path",
+    "tracking_uri",
+]
 
 URI = "MLFLOW_TRACKING_URI"
 SQLITE = "sqlite:///"
+_HERE: ContextVar[str | None] = ContextVar("hitfinder's store", default=None)
 # Each can be set by the user; these are what hitfinder asks for where they are not.
 WISHES = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -50,7 +61,7 @@ def tracking_uri(default_home: str | Path = "mlruns") -> str:
         The folder can't be made.
     """
     uri = chosen_uri(default_home)
-    if not os.environ.get(URI, "").strip():
+    if _HERE.get() is None and not os.environ.get(URI, "").strip():
         try:
             Path(default_home).mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -61,7 +72,33 @@ def tracking_uri(default_home: str | Path = "mlruns") -> str:
 def chosen_uri(default_home: str | Path = "mlruns") -> str:
     """Return what `tracking_uri` returns, and make nothing."""
     # Absolute: MLflow keeps a store open by its name, and a process may change its working folder.
-    return os.environ.get(URI, "").strip() or f"{SQLITE}{Path(default_home).absolute().as_posix()}/mlflow.db"
+    return _HERE.get() or os.environ.get(URI, "").strip() or _store_in(default_home)
+
+
+@contextmanager
+def store_at(folder: str | Path) -> Iterator[str]:
+    """Keep all runs and models in a folder's own store, whatever `MLFLOW_TRACKING_URI` names; yield its address.
+
+    For what must not touch a registry that serves anybody.
+
+    Raises
+    ------
+    ModelError
+        The folder can't be made.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(f"{folder}: can't be made ({error.strerror}); name another place") from None
+    before = _HERE.set(_store_in(folder))
+    try:
+        yield _store_in(folder)
+    finally:
+        _HERE.reset(before)
+
+
+def _store_in(folder: str | Path) -> str:
+    return f"{SQLITE}{Path(folder).absolute().as_posix()}/mlflow.db"
 
 
 def store_path(uri: str) -> Path | None:
@@ -96,7 +133,7 @@ def import_mlflow(module: str = "mlflow") -> Any:
 def open_client(uri: str) -> Any:
     """Return an MLflow client for `uri`; it changes nothing that is global to the process."""
     return import_mlflow("mlflow.tracking").MlflowClient(
-        tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri
+        tracking_uri=uri, registry_uri=(None if _HERE.get() else os.environ.get("MLFLOW_REGISTRY_URI")) or uri
     )
 
 

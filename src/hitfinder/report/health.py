@@ -155,7 +155,10 @@ def render_health(health: Health, language: str = "en") -> str:
             {"title": words["bets"], "svg": draw_bets(health, words)},
             {"title": words["delays"], "svg": draw_delays(health, words)},
         ],
-        no_outcomes="" if closed else words["no_outcomes"],
+        no_outcomes="" if closed or health.blind else words["no_outcomes"],
+        blind=words["blind"].format(checks=words["and"].join(words[f"check_{c}"] for c in health.blind))
+        if health.blind
+        else "",
         checks=_checks(health, words),
         drift=_drift(health, language, words),
         style=style,

@@ -38,7 +38,9 @@ WORDS = {
         "{tested_hits} hits.",
         "drawn": "Kept on trial by a random draw {drawn}: {drawn_hits} hits.",
         "estimate": "Stopped {stopped}: {missed} hits missed. Outcomes of stopped SKUs are cut off, so this is an "
-        "estimate from the {drawn} that were drawn to stay, with its {level} interval.",
+        "estimate from the {drawn} that were drawn to stay, with its exact {level} interval.",
+        "estimate_top": "Stopped {stopped}: {missed} hits missed. Outcomes of stopped SKUs are cut off, so this is an "
+        "estimate from the {drawn} that were drawn to stay, with a rough {level} interval.",
         "nobody": "Stopped {stopped}: {missed} hits missed. Nobody was drawn to stay on trial, so nothing tells.",
         "certain": "{stopped_unknown} SKUs were stopped without a draw: what they would have done is not known.",
         "brought": "The SKUs kept on brought {value_kept} ({metric}).",
@@ -54,8 +56,8 @@ WORDS = {
         "unlabelled": "{n} SKUs have no outcome that can be judged.",
         "unknown_skus": "{n} SKUs of lists are not in the SKU table.",
         "others": "{n} other rows of the record (rounds, or other programs') are no lists.",
-        "top": "With a top share, a hit is one among what was kept on: hits that were stopped leave their places to "
-        "others.",
+        "top": "With a top share, what a hit is worth at least is itself estimated: the SKUs drawn to stay stand for "
+        "those stopped after a draw; for those stopped without one nobody does. The interval does not count this in.",
     },
     "zh": {
         "lang": "zh-CN", "code": "zh",
@@ -72,7 +74,9 @@ WORDS = {
         "{tested_hits} 个。",
         "drawn": "随机留测 {drawn} 个：爆款 {drawn_hits} 个。",
         "estimate": "停测 {stopped} 个，漏掉的爆款：{missed}。停测后看不到结果，因此该数由随机留测的 {drawn} 个 SKU "
-        "推算，并给出 {level} 区间。",
+        "推算，并给出精确的 {level} 区间。",
+        "estimate_top": "停测 {stopped} 个，漏掉的爆款：{missed}。停测后看不到结果，因此该数由随机留测的 {drawn} 个 "
+        "SKU 推算，{level} 区间仅为近似。",
         "nobody": "停测 {stopped} 个，漏掉的爆款：{missed}。没有随机留测的 SKU，无从推算。",
         "certain": "另有 {stopped_unknown} 个 SKU 未经抽签即停测，本可表现如何不得而知。",
         "brought": "保留的 SKU 共带来 {value_kept}（{metric}）。",
@@ -88,7 +92,8 @@ WORDS = {
         "unlabelled": "{n} 个 SKU 的结果无法判定，未计入。",
         "unknown_skus": "{n} 个榜单 SKU 不在 SKU 表中。",
         "others": "记录中另有 {n} 行（测试轮次或其他程序所写）不属于榜单。",
-        "top": "按前若干比例定义爆款时，爆款只在保留的 SKU 中产生：被停测的爆款，其名额由其他 SKU 顶替。",
+        "top": "按前若干比例定义爆款时，爆款的最低门槛本身也是估计值：随机留测的 SKU 代表抽签后停测的 SKU，未经抽签"
+        "即停测的 SKU 则无从代表；区间未计入这一不确定性。",
     },
 }  # fmt: skip
 COLUMNS = ("skus", "scaled", "scaled_hits", "false_alarms", "tested_hits", "drawn_hits", "stopped", "missed")
@@ -221,11 +226,12 @@ def _sentences(told: Mapping[str, Any], words: Mapping[str, str], *, counts: boo
         lines.append(words["found"].format(**said))
         lines += [words["drawn"].format(**said)] if whole["drawn"] else []
     if whole["stopped"]:
-        lines.append(words["estimate" if whole["drawn"] else "nobody"].format(**said))
+        estimate = "estimate_top" if told.get("top_share") else "estimate"
+        lines.append(words[estimate if whole["drawn"] else "nobody"].format(**said))
     if whole["stopped_unknown"] and whole["stopped_unknown"] < whole["stopped"]:
         lines.append(words["certain"].format(**said))
     lines += [*_money(told, words), *_people(told["people"], words), *_left_out(told, words)]
-    if told.get("top_share") and whole["missed"] is not None and whole["stopped"]:
+    if told.get("top_share") and whole["stopped"]:
         lines.append(words["top"])
     return lines
 

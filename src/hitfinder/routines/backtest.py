@@ -18,7 +18,7 @@ import pandas as pd
 
 from hitfinder.admission import admit_signals_and_skus
 from hitfinder.deciding import decide
-from hitfinder.errors import NotEnoughHistoryError
+from hitfinder.errors import ModelError, NotEnoughHistoryError
 from hitfinder.features import set_scope
 from hitfinder.history import moment_of_knowledge
 from hitfinder.labels import label
@@ -28,7 +28,9 @@ from hitfinder.models.rules import rule_scores
 from hitfinder.monitor.health import monitor
 from hitfinder.ranking import described, rank
 from hitfinder.registry.loading import load_model
+from hitfinder.registry.promotion import standing
 from hitfinder.registry.runs import Run
+from hitfinder.registry.tracking import tracking_uri
 from hitfinder.replays import shuffled
 from hitfinder.routines.retrain import Retrained, retrain
 from hitfinder.settings import Settings
@@ -80,7 +82,8 @@ class Backtest:
 
     def sabotage(self) -> tuple[int, int]:
         """Return how many sabotaged challengers were held against a champion, and how many of them were promoted."""
-        tried = self.retrainings[(self.retrainings["kind"] == "sabotaged") & (self.retrainings["outcome"] != "waiting")]
+        judged = self.retrainings["outcome"].isin(["promoted", "refused"])
+        tried = self.retrainings[(self.retrainings["kind"] == "sabotaged") & judged]
         return len(tried), int((tried["outcome"] == "promoted").sum())
 
     def alarms(self, change: Any = None, within: str = "14D") -> dict[str, float]:
@@ -149,6 +152,8 @@ def backtest(
 
     Raises
     ------
+    ModelError
+        The name is registered there already.
     NotEnoughHistoryError
         There is no moment at which a model can be fitted and a list judged.
     """
@@ -159,6 +164,11 @@ def backtest(
         batches = batches[batches["moment"] >= pd.Timestamp(start)]
     home = Path(folder_for_store)
     store: dict[str, Any] = {"name": name, "folder_for_store": home, "experiment": experiment, "parent": parent}
+    if _registered(name, home):
+        raise ModelError(
+            f"{name}: expected a name that is not registered at {tracking_uri(home)}, got one that is: its champion "
+            "may know what came later; choose another name or folder"
+        )
     known = signals
     decisions: pd.DataFrame | None = None
     champion: HitModel | None = None
@@ -197,7 +207,12 @@ def backtest(
         decisions = made if decisions is None else pd.concat([decisions, made], ignore_index=True)
         if carry_out:
             known = cut_off(known, made[made["action"] == "stop"])
-        weeks.append({**_week(ranked, made, own, moment, champion), **_health(champion, now, launched, moment, watch)})
+        weeks.append(
+            {
+                **_week(ranked, made, own, moment, champion),
+                **_health(champion, now, launched, decisions if carry_out else None, moment, watch),
+            }
+        )
         lists += _lists(champion, frozen, now, mine, own, moment, batch["batch_id"])
     if not weeks:
         raise NotEnoughHistoryError(
@@ -205,6 +220,14 @@ def backtest(
             f"{len(batches)} closed batches; give more"
         )
     return Backtest(pd.DataFrame(weeks), pd.DataFrame(lists), pd.DataFrame(trained))
+
+
+def _registered(name: str, home: Path) -> bool:
+    try:
+        standing(name, folder_for_store=home)
+    except ModelError:  # nothing of that name, or no store yet
+        return False
+    return True
 
 
 def _known_at_last(
@@ -256,11 +279,16 @@ def _week(
 
 
 def _health(
-    champion: HitModel, now: pd.DataFrame, launched: pd.DataFrame, moment: pd.Timestamp, watch: bool
+    champion: HitModel,
+    now: pd.DataFrame,
+    launched: pd.DataFrame,
+    decisions: pd.DataFrame | None,
+    moment: pd.Timestamp,
+    watch: bool,
 ) -> dict[str, Any]:
     if not watch:
         return {"alarm": None, "checks": None}
-    health = monitor(champion, now, launched, as_of=moment)
+    health = monitor(champion, now, launched, decisions=decisions, as_of=moment)
     raised = sorted(health.checks.loc[health.checks["state"] == "alarm", "check"].unique())
     # Where everything is too short to judge, no look was taken.
     looked = health.checks["state"].isin(["alarm", "quiet"]).any()

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from hitfinder.admission import admit_signals_and_skus, say_where_ids_differ
-from hitfinder.errors import HitfinderError, ModelError
+from hitfinder.errors import ModelError
 from hitfinder.gate import MIN_UNSEEN, Verdict, gate_admitted, unseen_batches
 from hitfinder.history import moment_of_knowledge
 from hitfinder.locks import BusyError, only_one
@@ -31,11 +33,12 @@ from hitfinder.registry.loading import load_model
 from hitfinder.registry.promotion import promote, standing
 from hitfinder.registry.recording import Registered, register
 from hitfinder.registry.runs import Run, end_stale, find_finished, recorded
+from hitfinder.registry.tracking import store_path, tracking_uri
 from hitfinder.settings import Settings
 from hitfinder.training import fit_admitted
 from hitfinder.warehouse import TableLike, open_warehouse
 
-__all__ = ["Retrained", "retrain"]
+__all__ = ["Retrained", "lock_of", "retrain"]
 
 # The two fits of one recipe may disagree about SKUs, as far as a few weeks' learning goes.
 LEAST_AGREEMENT = 0.5
@@ -128,17 +131,29 @@ def retrain(
     """
     tell = progress or _say_nothing
     home = Path(folder_for_store)
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        with only_one(home / f".retrain-{_safe(name)}.lock", what=f"models:/{name}", seconds=wait):
-            return _retrain(
-                signals, skus, settings, outcomes, decisions, as_of, name, experiment, home, min_batches, parent,
-                relabel, tell,
-            )  # fmt: skip
-    except BusyError as busy:
-        return Retrained("busy", str(busy))
-    except OSError as error:
-        raise HitfinderError(f"{home}: can't be written ({error.strerror}); name another place") from None
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(only_one(lock_of(name, home), what=f"models:/{name}", seconds=wait))
+        except BusyError as busy:
+            return Retrained("busy", str(busy))
+        return _retrain(
+            signals, skus, settings, outcomes, decisions, as_of, name, experiment, home, min_batches, parent,
+            relabel, tell,
+        )  # fmt: skip
+
+
+def lock_of(name: str, folder_for_store: str | Path = "mlruns") -> Path:
+    """Return the lock of a registered model: beside a store in a file, else in this machine's temporary folder.
+
+    Raises
+    ------
+    ModelError
+        The store's folder can't be made.
+    """
+    uri = tracking_uri(folder_for_store)
+    store = store_path(uri)
+    folder = Path(tempfile.gettempdir()) if store is None else store.parent
+    return folder / f".retrain-{hashlib.sha256(repr((uri, name)).encode()).hexdigest()[:16]}.lock"
 
 
 def _retrain(
@@ -174,7 +189,7 @@ def _retrain(
             "host": socket.gethostname(),
         }
         # A control is not what it controls.
-        tags["retrain_key"] = _key({**tags, "relabelled": str(relabel is not None)})
+        tags["retrain_key"] = _key({**tags, "relabelled": str(relabel is not None), "least": str(min_batches)})
         store: dict[str, Any] = {"experiment": experiment, "folder_for_store": home}
         # The lock is ours, so whatever looks as if it still ran on this machine was killed.
         end_stale("retrain", {"model_name": name, "host": tags["host"]}, **store)
@@ -199,7 +214,7 @@ def _retrain(
             tell("fitting on all that is known")
             model = fit_admitted(con, settings, moment, admissions, relabel=relabel, **given)
             tell("registering")
-            challenger, registered = _register_once(model, signals, skus, name, run, home)
+            challenger, registered = _register_once(model, signals, skus, name, run, home, tags["data_digest"])
             done = _decide(run, champion, held, verdict, challenger, registered, signals, skus, moment, home, tell)
             run.log(tags={"outcome": done.outcome, "reason": done.reason, "version": challenger.version})
             run.text(str(done), "what_changed.txt")
@@ -227,8 +242,9 @@ def _judge_recipe(
             f"{len(unseen.batches)} batches have closed that {champion.version} has not seen, it takes {min_batches}"
         )
     # The last moment at which all of their outcomes were open.
+    assert unseen.first_launch is not None
     windows = settings.label.test_window + settings.label.outcome_window
-    blind = unseen.labels["launched_at"].min() + windows - pd.Timedelta(microseconds=1)
+    blind = unseen.first_launch + windows - pd.Timedelta(microseconds=1)
     with run.step("fit, blind to the newest batches", kind="retrain-blind", as_of=blind.isoformat()) as step:
         tell(f"fitting blind to the newest {len(unseen.batches)} batches")
         held = fit_admitted(con, settings, blind, admissions, relabel=relabel, **given)
@@ -251,7 +267,7 @@ def _judge_recipe(
 
 
 def _register_once(
-    model: HitModel, signals: TableLike, skus: TableLike, name: str, run: Run, home: Path
+    model: HitModel, signals: TableLike, skus: TableLike, name: str, run: Run, home: Path, digest: str
 ) -> tuple[HitModel, str]:
     """Register the model, unless a call that was killed has done so already."""
     try:
@@ -261,7 +277,10 @@ def _register_once(
     if newest is not None and newest.digest() == model.digest():
         return newest, newest.version.rpartition("/")[2]
     registered: Registered
-    model, registered = register(model, signals, skus, name=name, folder_for_store=home, parent=run)
+    described = {"digest_of_all": digest}
+    model, registered = register(
+        model, signals, skus, name=name, folder_for_store=home, parent=run, data_description=described
+    )
     return model, registered.version
 
 
@@ -280,13 +299,22 @@ def _decide(
 ) -> Retrained:
     about: dict[str, Any] = {"version": challenger.version, "run_id": run.run_id}
     now = standing(challenger.version.rpartition("/")[0], folder_for_store=home)
+    about["champion"] = now.champion
     if champion is None or verdict is None:
+        if now.champion != number:
+            reason = f"{challenger.version} is registered; version {now.champion} became champion meanwhile"
+            return Retrained("waiting", reason, **about)
         reason = f"{challenger.version} is the first version, so it is champion; {challenger.report['note']}"
-        return Retrained("first", reason, champion=now.champion, changes=_changes(None, challenger), **about)
+        return Retrained("first", reason, changes=_changes(None, challenger), **about)
     if isinstance(verdict, str) or held is None:
-        return Retrained("waiting", f"{challenger.version} is registered; {verdict}", champion=now.champion, **about)
+        return Retrained("waiting", f"{challenger.version} is registered; {verdict}", **about)
+    if verdict.too_little:
+        return Retrained("waiting", f"{challenger.version} is registered; {verdict.reason}", **about)
     if challenger.version == champion.version:
-        return Retrained("unchanged", f"{champion.version} is this model already", champion=now.champion, **about)
+        return Retrained("unchanged", f"{champion.version} is this model already", **about)
+    if now.challenger == number and now.rolled_back:
+        reason = f"{challenger.version} was rolled back ({now.rolled_back}); promote it by name where that was wrong"
+        return Retrained("refused", reason, **about)
     tell("checking the version")
     checks = check_version(now.name, number, folder_for_store=home)
     agreement = _agreement(held, challenger, signals, skus, moment)
@@ -294,7 +322,7 @@ def _decide(
         now.name,
         number,
         verdict,
-        champion=now.champion,
+        champion=champion.version.rpartition("/")[2],
         checks=[*checks, agreement],
         tags={"gate_evidence_of": f"the same recipe as of {held.report['as_of']}"},
         parent=run,
@@ -304,9 +332,8 @@ def _decide(
     return Retrained(
         "promoted" if moved.promoted else "refused",
         f"{challenger.version}: {moved.reason}",
-        champion=after.champion,
         changes=_changes(champion, challenger) if moved.promoted else (),
-        **about,
+        **{**about, "champion": after.champion},
     )
 
 
@@ -361,10 +388,6 @@ def _key(tags: dict[str, str]) -> str:
     """Return one text for all that a retraining depends on."""
     own = {key: value for key, value in sorted(tags.items()) if key != "host"}
     return hashlib.sha256(repr(own).encode()).hexdigest()[:24]
-
-
-def _safe(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "-" for letter in name)
 
 
 def _say_nothing(_words: str) -> None:
