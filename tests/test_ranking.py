@@ -176,3 +176,12 @@ def test_ranking_changes_none_of_its_arguments():
     ranked(signals, skus)
     pd.testing.assert_frame_equal(signals, before[0])
     pd.testing.assert_frame_equal(skus, before[1])
+
+
+def test_a_launch_that_is_only_planned_is_not_the_newest_batch():
+    skus = pd.DataFrame({"sku_id": ["a", "b"], "launched_at": pd.to_datetime(["2025-01-06", "2025-02-03"])})
+    rows = pd.DataFrame({"sku_id": ["a", "b"], "batch_id": ["now", "planned"]})
+    assert name_of_newest_batch(rows.assign(as_of=pd.Timestamp("2025-01-13")), skus) == "now"
+    assert name_of_newest_batch(rows.assign(as_of=pd.Timestamp("2025-02-03")), skus) == "planned"
+    assert name_of_newest_batch(rows, skus) == "planned"
+    assert name_of_newest_batch(rows[1:].assign(as_of=pd.Timestamp("2025-01-13")), skus) == "planned"

@@ -101,7 +101,7 @@ def newest_batch(ranked: pd.DataFrame, skus: TableLike) -> str:
     """
     launches = sku_columns(skus).set_index("sku_id")["launched_at"].reindex(ranked["sku_id"]).to_numpy()
     rows = ranked.assign(launched_at=launches)
-    begun = rows.loc[~(rows["launched_at"] > rows["as_of"])]
+    begun = rows.loc[~(rows["launched_at"] > rows["as_of"])] if "as_of" in rows else rows
     newest = (begun if len(begun) else rows).groupby("batch_id")["launched_at"].max()
     return str(newest.idxmax() if newest.notna().any() else max(newest.index))
 
