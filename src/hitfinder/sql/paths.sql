@@ -17,7 +17,7 @@ bearing as (
         known.decided_at,
         known.action,
         known.propensity,
-        row_number() over (partition by known.sku_id order by known.decided_at desc nulls last) as place
+        rank() over (partition by known.sku_id order by known.decided_at desc nulls last) as place
     from known
     inner join catalog on known.sku_id = catalog.sku_id
     cross join scope
