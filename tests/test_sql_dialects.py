@@ -143,6 +143,10 @@ def test_every_column_is_one_of_the_tables_it_is_read_from(filled, name):
 @pytest.mark.parametrize("name", CORE)
 def test_the_translation_read_back_says_the_same(filled, name):
     con, _ = filled
+    con.execute(
+        "create or replace temp table decisions as "
+        "select sku_id, launched_at + interval 1 hour as decided_at, 'test' as action, 0.5 as propensity from catalog"
+    )
     [back] = sqlglot.transpile(to_spark(name), read="spark", write="duckdb")
     # Spark's UNIX_TIMESTAMP takes a moment as well as a text, of which sqlglot knows only the text.
     back = re.sub(r"STRPTIME\(([\w.]+), '[^']*'\)", r"\1", back).replace("TIMESTAMP_MICROS(", "MAKE_TIMESTAMP(")
