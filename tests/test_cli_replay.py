@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from hitfinder import replays
-from hitfinder.registry import record_replay, replayed
+from hitfinder.registry import record_replay
 from hitfinder.registry.replayed import replay_metrics
-from hitfinder.registry.tracking import open_client
+from hitfinder.registry.tracking import open_client, tracking_uri
 from hitfinder.replays import ReplayReport
 from hitfinder.replays import replay as replay_directly
 from hitfinder.report.replay_files import WORDS, check_folder, say_promises, write_replay
@@ -191,7 +191,7 @@ def test_a_run_that_could_not_be_finished_is_marked_as_failed(report, shop, tmp_
     with pytest.raises(Exception, match=r"gone\.png"):
         record_replay(report.summary, report.promises, *tables, parse_settings({}), files=[tmp_path / "gone.png"],
                       folder_for_store=tmp_path / "store")  # fmt: skip
-    client = open_client(replayed.tracking_uri(tmp_path / "store"))
+    client = open_client(tracking_uri(tmp_path / "store"))
     [logged] = client.search_runs([client.get_experiment_by_name("hitfinder").experiment_id])
     assert logged.info.status == "FAILED"
 

@@ -129,6 +129,8 @@ def test_the_artifact_holds_no_pickle(at_home):
     for path in files:
         assert path.suffix not in (".pkl", ".pickle", ".joblib", ".npy", ".npz", ".pyc"), path
         assert not zipfile.is_zipfile(path), path
+        if path.read_bytes()[:1] == b".":  # a pickle that ends at once, holding nothing: a style sheet may begin so
+            continue
         with pytest.raises(Exception, match=r".*"):  # pickletools raises what it likes
             list(pickletools.genops(path.read_bytes()))
 
