@@ -97,7 +97,7 @@ def only_batch(ranked: pd.DataFrame, skus: TableLike, batch: str) -> pd.DataFram
 def newest_batch(ranked: pd.DataFrame, skus: TableLike) -> str:
     """Name the batch that was launched last by the list's moment, of those on it; without launches, the last by name.
 
-    A launch that was only planned then is none yet, unless there are no others.
+    On a list with `as_of`, a launch that was only planned then is none yet, unless there are no others.
     """
     launches = sku_columns(skus).set_index("sku_id")["launched_at"].reindex(ranked["sku_id"]).to_numpy()
     rows = ranked.assign(launched_at=launches)

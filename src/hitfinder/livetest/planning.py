@@ -189,7 +189,8 @@ def _look(model: HitModel, signals: TableLike, skus: TableLike, as_of: Any, batc
         look_at(con)
         every = con.sql("select * from skus order by sku_id").to_arrow_table()
         totals = frame(con, "select sku_id, batch_id, impressions, days from totals order by sku_id")
-        members = only_batch(totals.assign(as_of=moment), every, batch)
+        # Without the moment: a first round is planned before the launch.
+        members = only_batch(totals, every, batch)
         con.register("members_source", members[["sku_id"]])
         mine = "semi join members_source on {0}.sku_id = members_source.sku_id order by all nulls first"
         return _Market(
