@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import cache
 
-import numpy as np
 import pandas as pd
 
 from hitfinder.admission import admit_signals_and_skus
+from hitfinder.replays import shuffled
 from hitfinder.settings import parse_settings
 from hitfinder.simulate import simulate
 from hitfinder.training import fit_admitted
@@ -40,17 +40,7 @@ def fitted_as_of(week, sabotaged=False):
     con = open_warehouse(threads=1)
     try:
         admissions = admit_signals_and_skus(con, signals, skus, period=SETTINGS.signals.period)
-        relabel = deal_out if sabotaged else None
+        relabel = shuffled(5) if sabotaged else None
         return fit_admitted(con, SETTINGS, START + WEEK * week, admissions, outcomes_given=False, relabel=relabel)
     finally:
         con.close()
-
-
-def deal_out(labels):
-    """Shuffle the outcomes within each batch."""
-    rng = np.random.default_rng(5)
-    parts = []
-    for _, rows in labels.groupby("within_group", sort=True):
-        outcome = rows[["value", "standing", "hit"]].iloc[rng.permutation(len(rows))]
-        parts.append(rows.assign(**{name: outcome[name].to_numpy() for name in outcome}))
-    return pd.concat(parts).loc[labels.index]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -14,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from mlflow_server import serving
 from small_market import fitted, newest_batch
-from test_registry import end, wait_for
 
 import hitfinder as hf
 from hitfinder.errors import ModelError
@@ -321,20 +319,8 @@ def test_killed_at_any_moment_champion_points_to_a_whole_version(client, home, n
 
 
 def test_a_server_does_what_the_file_does(tmp_path, monkeypatch, capfd):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db"]
-    command += ["--artifacts-destination", str(tmp_path / "files")]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    log = (tmp_path / "server.log").open("wb")
-    server = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/health", server, tmp_path / "server.log")
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    with serving(tmp_path / "server") as uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         monkeypatch.chdir(tmp_path)
         market, model = fitted()
         register(model, market.signals, market.skus)
@@ -350,6 +336,3 @@ def test_a_server_does_what_the_file_does(tmp_path, monkeypatch, capfd):
         assert (standing().champion, standing().previous) == ("1", None)
         assert capfd.readouterr() == ("", "")
         assert not (tmp_path / "mlruns").exists()
-    finally:
-        end(server)
-        log.close()

@@ -8,7 +8,6 @@ import pickletools
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 import zipfile
 from dataclasses import replace
@@ -19,6 +18,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mlflow_server import serving
 from small_market import as_rows, fitted, newest_batch
 
 import hitfinder as hf
@@ -415,29 +415,13 @@ def test_a_moment_that_is_none_is_refused():
 
 
 def test_a_server_with_a_database_and_proxied_artifacts_does_what_the_file_does(tmp_path, monkeypatch, capfd):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += [
-        "--backend-store-uri",
-        f"sqlite:///{tmp_path}/server.db",
-        "--artifacts-destination",
-        str(tmp_path / "files"),
-    ]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    log = (tmp_path / "server.log").open("wb")
-    server = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/health", server, tmp_path / "server.log")
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    with serving(tmp_path / "server") as uri:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         monkeypatch.chdir(tmp_path)
         market, model = fitted()
         named, registered = register(model, market.signals, market.skus)
         assert capfd.readouterr() == ("", "")
-        assert registered.tracking_uri == f"http://127.0.0.1:{port}"
+        assert registered.tracking_uri == uri
         loaded = load_model("models:/hitfinder@champion")
         assert loaded.version == named.version == load_model(f"runs:/{registered.run_id}").version == "hitfinder/1"
         signals, skus, as_of = newest_batch()
@@ -447,31 +431,3 @@ def test_a_server_with_a_database_and_proxied_artifacts_does_what_the_file_does(
         with pytest.raises(ModelError, match="not in the registry"):
             load_model("models:/hitfinder@nobody")
         assert not (tmp_path / "mlruns").exists()
-    finally:
-        end(server)
-        log.close()
-
-
-def wait_for(address, process, log):
-    for _ in range(600):
-        if process.poll() is not None:
-            break
-        try:
-            with urllib.request.urlopen(address, timeout=5) as answer:
-                if answer.status == 200:
-                    return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError(f"{address} does not answer:\n{log.read_text()[-3000:]}")
-
-
-def end(process):
-    """End a process and those that it started, which share its process group."""
-    import signal
-
-    os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(timeout=20)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(timeout=20)
