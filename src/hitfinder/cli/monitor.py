@@ -67,7 +67,7 @@ def monitor(
     with working("Looking at inputs, reports and outcomes"):
         health = look(
             fitted, signals, skus, decisions=decisions, outcomes=outcomes,
-            as_of=as_of if as_of == "now" else moment_of(as_of), false_alarm=false_alarm,
+            as_of=moment_of(as_of), false_alarm=false_alarm,
         )  # fmt: skip
     click.echo(health.say(language))
     old = health.stale(language) if as_of is None else None

@@ -5,7 +5,7 @@ tracked, and no alias moves here; see `hitfinder.registry.promotion`.
 """
 
 from hitfinder.gate.judging import gate, gate_admitted
-from hitfinder.gate.unseen import MIN_UNSEEN, moment_before_newest, unseen_batches
+from hitfinder.gate.unseen import MIN_UNSEEN, last_open, moment_before_newest, unseen_batches
 from hitfinder.gate.verdict import Verdict
 
-__all__ = ["MIN_UNSEEN", "Verdict", "gate", "gate_admitted", "moment_before_newest", "unseen_batches"]
+__all__ = ["MIN_UNSEEN", "Verdict", "gate", "gate_admitted", "last_open", "moment_before_newest", "unseen_batches"]

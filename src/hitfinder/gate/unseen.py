@@ -18,7 +18,15 @@ from hitfinder.selection import weigh_seen
 from hitfinder.settings import Settings
 from hitfinder.warehouse import TableLike, frame, open_warehouse
 
-__all__ = ["MIN_UNSEEN", "MOST_UNSEEN", "Unseen", "learned_until", "moment_before_newest", "unseen_batches"]
+__all__ = [
+    "MIN_UNSEEN",
+    "MOST_UNSEEN",
+    "Unseen",
+    "last_open",
+    "learned_until",
+    "moment_before_newest",
+    "unseen_batches",
+]
 
 # Fewer batches than these can't tell a good model from a lucky one, however wide the margins.
 MIN_UNSEEN = 3
@@ -158,8 +166,16 @@ def moment_before_newest(
             f"as of {moment}: expected more than {n_batches} closed batches, got {len(closed)}; wait until more have "
             "closed, or give more history"
         )
-    opens: pd.Timestamp = closed["first_launch"].tail(n_batches).min() + _windows(settings)
-    return opens - pd.Timedelta(microseconds=1)
+    return last_open(closed["first_launch"].tail(n_batches).min(), settings)
+
+
+def last_open(first_launch: pd.Timestamp, settings: Settings) -> pd.Timestamp:
+    """Return the last moment at which the outcomes of batches were still open, the first of them launched then.
+
+    >>> last_open(pd.Timestamp("2025-01-06"), Settings())
+    Timestamp('2025-02-09 23:59:59.999999')
+    """
+    return first_launch + _windows(settings) - pd.Timedelta(microseconds=1)
 
 
 def _labelled(

@@ -22,7 +22,7 @@ from scipy.stats import spearmanr
 
 from hitfinder.admission import admit_signals_and_skus, say_where_ids_differ
 from hitfinder.errors import ModelError
-from hitfinder.gate import MIN_UNSEEN, Verdict, gate_admitted, unseen_batches
+from hitfinder.gate import MIN_UNSEEN, Verdict, gate_admitted, last_open, unseen_batches
 from hitfinder.history import moment_of_knowledge
 from hitfinder.locks import BusyError, only_one
 from hitfinder.models.hit_model import HitModel
@@ -241,10 +241,8 @@ def _judge_recipe(
         return None, (
             f"{len(unseen.batches)} batches have closed that {champion.version} has not seen, it takes {min_batches}"
         )
-    # The last moment at which all of their outcomes were open.
     assert unseen.first_launch is not None
-    windows = settings.label.test_window + settings.label.outcome_window
-    blind = unseen.first_launch + windows - pd.Timedelta(microseconds=1)
+    blind = last_open(unseen.first_launch, settings)
     with run.step("fit, blind to the newest batches", kind="retrain-blind", as_of=blind.isoformat()) as step:
         tell(f"fitting blind to the newest {len(unseen.batches)} batches")
         held = fit_admitted(con, settings, blind, admissions, relabel=relabel, **given)
