@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ __all__ = ["CHALLENGER", "CHAMPION", "Registered", "register"]
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+# MLflow takes quotes and dots in a registered model's name but not in that of a logged model.
+_NOT_IN_A_NAME = re.compile(r"""[/:.%"']""")
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,12 @@ def _log(
     entities = import_mlflow("mlflow.entities")
     with speaking_to(run.tracking_uri) as client:
         logged = client.create_logged_model(
-            run.experiment, name=name, source_run_id=run.run_id, params=params, tags=tags, model_type="hitfinder"
+            run.experiment,
+            name=_NOT_IN_A_NAME.sub("-", name),
+            source_run_id=run.run_id,
+            params=params,
+            tags=tags,
+            model_type="hitfinder",
         )
         client.log_outputs(run.run_id, [entities.LoggedModelOutput(logged.model_id, step=0)])
         run.log(metrics=metric_values(model.report), model_id=logged.model_id)
