@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -53,6 +54,36 @@ def test_a_signal_that_breaks_a_rule_is_set_aside_whole(con, change, rule):
     came = json.loads(rejects.content[0])
     for name, value in change.items():
         assert came[name] == value
+
+
+EDGE = 2**53
+WHOLE = st.one_of(st.integers(-3, 50), st.integers(EDGE - 3, EDGE + 3), st.integers(-EDGE - 3, 3 - EDGE))
+ANY = st.one_of(WHOLE.map(float), st.floats(), st.sampled_from([0.1, 1e-7, 99_999_999_999.99995, 1e22, -0.0]))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    clicks=st.one_of(
+        st.lists(st.none() | WHOLE, min_size=3, max_size=12).map(lambda v: pa.array(v, pa.int64())),
+        st.lists(st.none() | st.integers(0, 255), min_size=3, max_size=12).map(lambda v: pa.array(v, pa.uint8())),
+        st.lists(st.none() | ANY, min_size=3, max_size=12).map(lambda v: pa.array(v, pa.float64())),
+    )
+)
+@pytest.mark.parametrize("column", ["clicks", "revenue"])
+def test_a_column_of_numbers_is_read_as_the_same_numbers_in_text_are(column, clicks):
+    """Two good rows are among them: a column in which nothing is readable is refused altogether."""
+    con = open_warehouse()
+    values = pa.concat_arrays([clicks, pa.array([1, 2], clicks.type)])
+    told = {"sku_id": [f"s{i:02}" for i in range(len(values))], "period_start": ["2025-01-06"] * len(values)}
+    con.register("numbers", pa.table({"n": values}))
+    text = con.sql("select cast(n as varchar) as n from numbers").to_arrow_table()["n"]
+    read = []
+    for source in (values, text):
+        done = admit(con, SIGNALS, pa.table({**told, column: source}))
+        read.append((done, frame(con, "select * from signals order by sku_id")))
+    con.close()
+    assert read[0][0] == read[1][0]
+    pd.testing.assert_frame_equal(read[0][1], read[1][1], check_exact=True)
 
 
 def test_a_signal_is_typed_and_known_at_the_end_of_its_period_in_utc(con):

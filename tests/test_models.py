@@ -557,7 +557,7 @@ def test_what_is_no_model_is_refused_in_one_line(saved, tmp_path):
     for text, said in (
         ("{", "can't be read"),
         ("[]", "can't be read"),
-        (json.dumps({**values, "format": 99}), "format 2, got 99"),
+        (json.dumps({**values, "format": 99}), "format 3, got 99"),
         (json.dumps({k: v for k, v in values.items() if k != "rates"}), "can't be read"),
         (json.dumps({**values, "boosters": 2}), "booster_0.txt is missing"),
     ):

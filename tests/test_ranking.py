@@ -11,7 +11,7 @@ import pytest
 from small_market import fitted, newest_batch
 
 import hitfinder as hf
-from hitfinder.errors import DataError, NotEnoughHistoryError
+from hitfinder.errors import DataError, NotEnoughHistoryError, SettingsError
 from hitfinder.ranking import newest_batch as name_of_newest_batch
 
 COLUMNS = [
@@ -44,13 +44,26 @@ def test_a_list_has_the_columns_of_the_contract_and_every_sku_once_best_first():
     assert sorted(found["sku_id"]) == sorted(skus["sku_id"])
     assert found["rank"].tolist() == list(range(1, len(skus) + 1))
     assert (np.diff(found["hit_probability"]) <= 0).all()
-    assert (np.diff(found["expected_value"]) <= 0).all()
     p, low, high = (found[c] for c in COLUMNS[3:6])
     assert ((low >= 0) & (low <= p) & (p <= high) & (high <= 1)).all()
     assert found["hit_probability"].nunique() > 5
     assert (found["as_of"] == as_of).all()
     assert (found["model_version"] == fitted()[1].version).all()
     assert found["reason_1"].notna().all()
+
+
+def test_the_greatest_expected_value_first_where_that_is_asked_for_with_an_interval_around_it():
+    by_chance, found = ranked(), ranked(by="expected_value", intervals=True)
+    assert found.columns.tolist() == [*COLUMNS, "expected_value_low", "expected_value_high"]
+    assert (np.diff(found["expected_value"]) <= 0).all()
+    assert (found["expected_value_low"] <= found["expected_value"]).all()
+    assert (found["expected_value"] <= found["expected_value_high"]).all()
+    assert (found["expected_value_low"] < found["expected_value_high"]).any()
+    again = found.set_index("sku_id").loc[by_chance["sku_id"]]
+    kept = [name for name in COLUMNS if name not in ("rank", "sku_id")]
+    pd.testing.assert_frame_equal(again[kept].reset_index(drop=True), by_chance[kept])
+    with pytest.raises(SettingsError, match="expected hit_probability or expected_value, got 'gmv'"):
+        ranked(by="gmv")
 
 
 def test_an_action_follows_from_the_margin_and_the_thresholds():

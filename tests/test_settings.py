@@ -15,7 +15,11 @@ from hitfinder.errors import HitfinderError, SettingsError
 from hitfinder.settings import Settings, load_settings, parse_settings
 
 KNOWN = {
-    "": ["seed", "signals", "label", "model", "trees", "policy"],
+    "": [
+        *("seed", "signals", "label", "model", "trees", "policy", "diagnosis", "tiers", "costs", "attribution"),
+        *("budget", "stock"),
+    ],
+    "stock": ["alert_share", "lead_time"],
     "signals": ["period"],
     "label": ["test_window", "outcome_window", "metric", "top_share", "min_value", "within"],
     "model": ["ages", "seeds", "folds", "threads"],
@@ -29,6 +33,44 @@ KNOWN = {
         "min_skus_in_leaf",
     ],
     "policy": ["max_hits_lost", "confidence", "max_false_scaled", "explore_share", "max_weight"],
+    "costs": [
+        "platform_fee",
+        "payment_fee",
+        "commission",
+        "coupons",
+        "shipping",
+        "freight_insurance",
+        "return_handling",
+        "resellable",
+        "goods_share",
+        "ad_cost",
+        "category",
+        "sku",
+    ],
+    "diagnosis": [
+        "tolerance",
+        "false_share",
+        "worth_finding",
+        "power",
+        "history",
+        "order_wait",
+        "return_wait",
+        "sure",
+    ],
+    "tiers": ["hot_top", "trending_growth", "potential_probability", "window", "growth_window", "margin"],
+    "attribution": ["model", "window", "half_life", "visit_gap", "position_first", "position_last"],
+    "budget": [
+        "weeks",
+        "explore_share",
+        "explore_orders",
+        "move_up",
+        "move_down",
+        "floor",
+        "cap",
+        "target_roi",
+        "half_at",
+        "draws",
+    ],
 }
 
 
@@ -50,7 +92,34 @@ def test_an_empty_file_holds_the_defaults_that_the_contract_names(tmp_path):
         "policy": {
             "max_hits_lost": 0.1, "confidence": 0.9, "max_false_scaled": 0.5, "explore_share": 0.05, "max_weight": 20.0,
         },
+        "costs": {"category": {}, "sku": {}},
+        "diagnosis": {
+            "tolerance": 0.2, "false_share": 0.1, "worth_finding": 0.5, "power": 0.8, "history": "56d",
+            "order_wait": "14d", "return_wait": "45d", "sure": 0.8,
+        },
+        "tiers": {
+            "hot_top": 0.05, "trending_growth": 1.5, "potential_probability": 0.2, "window": "28d",
+            "growth_window": "7d", "margin": 0.25,
+        },
+        "attribution": {
+            "model": "none", "window": "7d", "half_life": "2d", "visit_gap": "30m", "position_first": 0.4,
+            "position_last": 0.4,
+        },
+        "budget": {
+            "weeks": 12, "explore_share": 0.08, "explore_orders": 3.0, "move_up": 0.5, "move_down": 0.5, "floor": 0.0,
+            "half_at": 1.0, "draws": 2000,
+        },
+        "stock": {"alert_share": 0.2, "lead_time": "7d"},
     }  # fmt: skip
+
+
+def test_costs_of_a_category_or_a_sku_are_checked_like_everybody_s():
+    read = parse_settings({"costs": {"shipping": 3, "category": {"sofa (L)": {"shipping": 40}}, "sku": {"K1": {}}}})
+    assert read.costs.category["sofa (L)"].shipping == 40
+    with pytest.raises(SettingsError, match=r"unknown key costs\.category\.sofa\.ships; known here: platform_fee, "):
+        parse_settings({"costs": {"category": {"sofa": {"ships": 1}}}})
+    with pytest.raises(SettingsError, match=r"costs\.sku\.K1\.commission: .*less than or equal to 1, got 15"):
+        parse_settings({"costs": {"sku": {"K1": {"commission": 15}}}})
 
 
 @pytest.mark.parametrize(

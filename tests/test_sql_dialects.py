@@ -13,8 +13,12 @@ from sqlglot.optimizer.qualify import qualify
 
 import hitfinder
 from hitfinder.features import RATES, count_pairs, features, look_back
+from hitfinder.funnel import count_steps, measured_steps
 from hitfinder.labels import label
-from hitfinder.settings import Settings
+from hitfinder.ledger import set_ledger
+from hitfinder.refunds import fit_refunds
+from hitfinder.settings import Settings, parse_settings
+from hitfinder.sold import sold_lately
 from hitfinder.warehouse import load_sql
 
 SQL = Path(hitfinder.__file__).parent / "sql"
@@ -23,26 +27,46 @@ CORE = sorted(path.stem for path in SQL.glob("*.sql"))
 INGEST = sorted(f"ingest/{path.stem}" for path in (SQL / "ingest").glob("*.sql"))
 FILLED = {
     "numerator": "revenue",
+    "reports": "reports_in_stock",
     "denominator": "null::bigint",
     "period": "interval 86400 seconds",
     "click_kind": "clicks",
     "units": "quantity",
     "measured": "counted.clicks",
     "attributes": "arg_min(title, happened_at) as title",
+    "top": "orders",
+    "below": "clicks",
+    "day_seconds": 86400.0,
+    "patience": 7,
+    "reach": 70,
+    "days_per_week": 7,
+    "history": 56,
+    "value": "revenue",
+    "sold": "orders",
+    "window_days": 28.0,
+    "growth_days": 7.0,
     "now": "2026-01-01 00:00:00",
     "max_id": 500,
     "max_title": 10_000,
     "attribute_rules": "",
     "quantity_counts": "true",
     "price_counts": "true",
+    "model": "position",
+    "window": "interval 86400 seconds",
+    "visit_gap": "interval 1800 seconds",
+    "half_life": 86_400_000_000,
+    "first_share": 400_000_000,
+    "last_share": 400_000_000,
+    "middle_share": 200_000_000,
+    "most_visits": 1000,
 }
-TEMPLATES = {"labels", *INGEST}
+TEMPLATES = {"labels", "funnel_days", "funnel_cells", "tier_values", *INGEST}
 
 # What Spark 4 has, of what sqlglot may leave in the text. A function that is new here is looked up in Spark's list
 # (https://spark.apache.org/docs/latest/api/sql/) before it is added.
 SPARK_FUNCTIONS = {
-    "CAST", "CEIL", "COALESCE", "COUNT", "DATE_TRUNC", "EXTRACT", "FLOOR", "GREATEST", "LEAD", "LN", "LPAD", "MAX",
-    "MEDIAN", "MIN", "NULLIF", "RANK", "SQRT", "SUM", "TIMESTAMP_MICROS", "UNIX_TIMESTAMP",
+    "CAST", "CEIL", "COALESCE", "CONCAT_WS", "COUNT", "DATE_TRUNC", "EXTRACT", "FLOOR", "GREATEST", "LEAD", "LEAST",
+    "LN", "LPAD", "MAX", "MEDIAN", "MIN", "NULLIF", "RANK", "SQRT", "SUM", "TIMESTAMP_MICROS", "UNIX_TIMESTAMP",
 }  # fmt: skip
 # Same name, another meaning or another form: weekdays from 1, patterns of Java instead of C, text instead of a moment.
 NOT_THE_SAME = (
@@ -112,9 +136,21 @@ def test_every_order_says_where_nulls_go_in_sparks_words_too():
 @pytest.fixture(scope="module")
 def filled(draw_log, draw_rates, known_warehouse):
     """A connection in which every SQL file has been built, the columns of each table, and the labels' own view."""
-    signals, skus = draw_log(3, measured=["clicks", "impressions", "revenue", "orders"])
+    signals, skus = draw_log(3, measured=["clicks", "impressions", "revenue", "orders", "units"])
+    # As much stock as was sold by the newest reports: some SKUs have sold out.
+    known = signals.assign(known_at=signals["known_at"].fillna(signals["period_start"] + pd.Timedelta(days=1)))
+    newest = known.sort_values("known_at").drop_duplicates(
+        ["sku_id", "period_start", "channel", "creative_id"], keep="last"
+    )
+    skus = skus.assign(stock=skus["sku_id"].map(newest.groupby("sku_id")["units"].sum()))
     con = known_warehouse(signals, skus, Settings(), pd.Timestamp("2025-03-20"))
+    label(con, parse_settings({"label": {"metric": "profit"}}), outcomes_given=False)
     label(con, Settings(), outcomes_given=False)
+    set_ledger(con, Settings().costs)
+    con.execute("create temp table stretch as select 2419200.0 as seconds")
+    sold_lately(con)
+    fit_refunds(con).forecast(con)
+    count_steps(con, Settings(), measured_steps(con)[-1])
     look_back(con)
     names = sorted(name for group in RATES.values() for name in group)
     count_pairs(con, names)

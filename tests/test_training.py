@@ -259,7 +259,8 @@ def test_a_promise_that_the_market_broke_is_withdrawn():
 
 def test_what_a_margin_is_worth_never_falls_with_it():
     model = judged()[1][0]
-    values = model.expected_value(np.linspace(-30, 30, 500))
+    alike = pd.DataFrame({"log_price": 3.0}, index=range(500))
+    values = model.expected_value(np.linspace(-30, 30, 500), alike)
     assert (np.diff(values) >= 0).all()
     assert values[-1] > 2 * values[0] >= 0
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from hitfinder.errors import DataError
 from hitfinder.tables import DECISIONS, OUTCOMES, SIGNALS, SKUS, Column, Table
-from hitfinder.warehouse import TableLike, quoted, scan
+from hitfinder.warehouse import TableLike, execute, quoted, scan
 
 __all__ = [
     "Admission",
@@ -21,6 +21,12 @@ __all__ = [
     "prepare",
     "rejected_rows",
 ]
+
+# Types whose values are what a double says of them, and those of them that are whole. Other numbers are read as text.
+INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
+NUMBERS = (*INTEGERS, "DOUBLE")
+# Whole numbers up to here are exact as doubles.
+MAX_EXACT = 2**53 - 1
 
 
 class RejectedRowsWarning(UserWarning):
@@ -85,8 +91,8 @@ def admit(
 
 def prepare(con: Any) -> None:
     """Make the tables that a scan and an admission write to: `rejects` (if not there) and an empty `torn_lines`."""
-    con.execute("create temp table if not exists rejects (table_name varchar, rule varchar, content varchar)")
-    con.execute("create or replace temp table torn_lines (source varchar, line bigint, content varchar, why varchar)")
+    execute(con, "create temp table if not exists rejects (table_name varchar, rule varchar, content varchar)")
+    execute(con, "create or replace temp table torn_lines (source varchar, line bigint, content varchar, why varchar)")
 
 
 def admit_incoming(
@@ -95,33 +101,26 @@ def admit_incoming(
     """Do what `admit` does, for a source that stands ready as the view `incoming` (after `prepare`)."""
     now = now if now is not None else pd.Timestamp.now(tz="UTC").tz_localize(None) + pd.Timedelta(days=1)
     period = period if period is not None else pd.Timedelta(days=1)
-    physical = {row[0]: row[1] for row in con.execute("describe incoming").fetchall()}
+    physical = {row[0]: row[1] for row in execute(con, "describe incoming").fetchall()}
     came = _match_names(table, list(physical))
     _require_columns(table, came, list(physical))
     others = [name for name in physical if name not in came.values()]
     if taken := [name for name in others if name.lower().startswith("__")]:
         raise DataError(f"{table.name}: names that begin with __ are reserved, got {_some(taken)}; rename them")
     kept_others = others if table.keeps_other_columns else []
-    _judge(con, table, came, _casts(table, came, physical, period), kept_others, now)
-    _refuse_wrong_types(con, table, came)
-    _judge_duplicates(con, table, kept_others)
+    _judge(con, table, came, physical, _casts(table, came, physical, period), kept_others, now)
+    counts = _counts(con)
+    _refuse_wrong_types(con, table, came, counts)
+    if _judge_duplicates(con, table, kept_others, counts.get(None, 0)):
+        counts = _counts(con)
     columns = ", ".join(quoted(name) for name in (*table.column_names, *kept_others))
-    con.execute(f"create or replace temp table {table.name} as select {columns} from judged where __rule is null")
-    con.execute(
-        """
-        create or replace temp table refused as
-        select __rule as rule, __content as content from judged where __rule is not null
-        union all
-        select 'torn_line', json_object('source', source, 'line', line, 'content', content, 'why', why)
-        from torn_lines
-        """
-    )
-    con.execute(f"insert into rejects select '{table.name}', rule, content from refused")
-    counts = dict(con.execute("select rule, count(*) from refused group by rule order by rule").fetchall())
-    kept = con.execute(f"select count(*) from {table.name}").fetchone()[0]
-    con.execute("drop table judged; drop table refused; drop view incoming")
+    execute(con, f"create or replace temp table {table.name} as select {columns} from judged where __rule is null")
+    rejects = {rule: counts[rule] for rule in sorted(filter(None, counts))}
+    if rejects:
+        _set_aside(con, table)
+    con.execute("drop table judged; drop view incoming")
     ignored = () if table.keeps_other_columns else tuple(others)
-    return Admission(table.name, kept + sum(counts.values()), kept, counts, ignored)
+    return Admission(table.name, sum(counts.values()), counts.get(None, 0), rejects, ignored)
 
 
 def admit_signals_and_skus(
@@ -158,14 +157,17 @@ def say_where_ids_differ(con: Any, *, allowed: float) -> None:
         The share of SKUs without a signal up to which nothing is said: a new batch has few signals yet, and a list of
         one batch knows only some of the SKUs that the signals name.
     """
-    n_skus, n_silent, a_sku = con.execute(
+    n_skus, n_silent, a_sku = execute(
+        con,
         "select (select count(*) from skus), count(*), min(sku_id) from skus "
-        "where sku_id not in (select sku_id from signals)"
+        "where sku_id not in (select sku_id from signals)",
     ).fetchone()
-    n_strange, a_stranger = con.execute(
-        "select count(distinct sku_id), min(sku_id) from signals where sku_id not in (select sku_id from skus)"
+    if n_silent <= allowed * n_skus:
+        return
+    n_strange, a_stranger = execute(
+        con, "select count(distinct sku_id), min(sku_id) from signals where sku_id not in (select sku_id from skus)"
     ).fetchone()
-    if n_strange and n_silent > allowed * n_skus:
+    if n_strange:
         warnings.warn(
             f"{n_silent} of {n_skus} SKUs have no signal (such as {a_sku!r}), and signals name {n_strange} SKUs that "
             f"are not among them (such as {a_stranger!r}); check that both spell the ids alike",
@@ -201,7 +203,7 @@ def _casts(table: Table, came: dict[str, str], physical: dict[str, str], period:
         if column.name in came:
             casts[column.name] = _value(column, quoted(came[column.name]), physical[came[column.name]])
         else:
-            casts[column.name] = f"cast(null as {column.sql_type})"
+            casts[column.name] = _nothing(column)
     if table is SIGNALS:
         end = f"{casts['period_start']} + interval ({int(period / pd.Timedelta(microseconds=1))}) microseconds"
         casts["known_at"] = f"coalesce({casts['known_at']}, {end})"
@@ -209,19 +211,29 @@ def _casts(table: Table, came: dict[str, str], physical: dict[str, str], period:
 
 
 def _judge(
-    con: Any, table: Table, came: dict[str, str], casts: dict[str, str], others: list[str], now: pd.Timestamp
+    con: Any,
+    table: Table,
+    came: dict[str, str],
+    physical: dict[str, str],
+    casts: dict[str, str],
+    others: list[str],
+    now: pd.Timestamp,
 ) -> None:
     """Make `judged`: typed columns, `__rule` (the first that a row breaks, or NULL), `__content` of broken rows."""
-    clock = f"timestamp '{now}'"
     typed = ",\n".join(f"{sql} as {name}" for name, sql in casts.items())
     kept = "".join(f"{quoted(name)}, " for name in others)
     unread = " ".join(
-        f"when {name} is null and nullif(trim(cast(__row.{quoted(raw)} as varchar)), '') is not null "
-        f"then '{name}_unreadable'"
-        for name, raw in came.items()
+        f"when {c.name} is null and {_given(f'__row.{quoted(came[c.name])}', physical[came[c.name]])} is not null "
+        f"then '{c.name}_unreadable'"
+        for c in table.columns
+        if c.name in came and not _always_readable(c, physical[came[c.name]])
     )
-    broken = " ".join(f"when not ({rule.holds.format(now=clock)}) then '{rule.name}'" for rule in table.all_rules)
-    con.execute(
+    # A column that is NULL throughout breaks no rule of its own: what is not asked needs no planning.
+    absent = {column.name for column in table.columns if casts[column.name] == _nothing(column)}
+    rules = [rule for rule in table.all_rules if rule.column not in absent]
+    broken = " ".join(f"when not ({rule.holds.format(now='$now')}) then '{rule.name}'" for rule in rules)
+    execute(
+        con,
         f"""
         create or replace temp table judged as
         with typed as (
@@ -232,61 +244,88 @@ def _judge(
         )
         select * exclude (__row), case when __rule is not null then cast(to_json(__row) as varchar) end as __content
         from ruled
+        """,
+        {"now": now.to_pydatetime(warn=False)} if "$now" in broken else None,
+    )
+
+
+def _counts(con: Any) -> dict[str | None, int]:
+    """Count what was judged by the rule that it broke, None for what broke none, and the torn lines."""
+    return dict(
+        execute(
+            con,
+            "select __rule, count(*) from judged group by __rule "
+            "union all select 'torn_line', count(*) from torn_lines having count(*) > 0",
+        ).fetchall()
+    )
+
+
+def _set_aside(con: Any, table: Table) -> None:
+    """Put what broke a rule among the rejects."""
+    con.execute(
+        f"""
+        insert into rejects
+        select '{table.name}', __rule, __content from judged where __rule is not null
+        union all
+        select '{table.name}', 'torn_line',
+            json_object('source', source, 'line', line, 'content', content, 'why', why)
+        from torn_lines
         """
     )
 
 
-def _judge_duplicates(con: Any, table: Table, others: list[str]) -> None:
-    """Keep one row of each grain, the same one whatever the order of the rows; mark the others.
+def _judge_duplicates(con: Any, table: Table, others: list[str], rows: int) -> bool:
+    """Keep one row of each grain, the same one whatever the order of the rows; mark the others; tell if there are any.
 
     An identical second row is a `duplicate_row`; one that differs is a `duplicate_key`, and the greatest by value is
-    the one kept.
+    the one kept. `rows` is how many broke no rule.
     """
     grain = ", ".join(table.grain)
+    keys = f"select {grain} from judged where __rule is null group by {grain}"
+    if execute(con, f"select count(*) from ({keys})").fetchone()[0] == rows:
+        return False
+    columns = ", ".join(quoted(name) for name in (*table.column_names, *others))
+    same_key = " and ".join(f"judged.{name} is not distinct from repeated.{name}" for name in table.grain)
+    con.execute(f"create or replace temp table repeated as {keys} having count(*) > 1")
     con.execute(
-        f"create or replace temp table repeated as select {grain} from judged where __rule is null "
-        f"group by {grain} having count(*) > 1"
-    )
-    if con.execute("select count(*) from repeated").fetchone()[0]:
-        columns = ", ".join(quoted(name) for name in (*table.column_names, *others))
-        same_key = " and ".join(f"judged.{name} is not distinct from repeated.{name}" for name in table.grain)
-        con.execute(
-            f"""
-            create or replace temp table judged as
-            with ranked as (
-                select
-                    judged.*,
-                    row_number() over key_order as __place,
-                    rank() over key_order as __copy
-                from judged semi join repeated on {same_key}
-                where __rule is null
-                window key_order as (partition by {grain} order by ({columns}) desc nulls last)
-            )
+        f"""
+        create or replace temp table judged as
+        with ranked as (
             select
-                * exclude (__place, __copy) replace (
-                    case
-                        when __place = 1 then null
-                        when __place > __copy then 'duplicate_row'
-                        else 'duplicate_key'
-                    end as __rule,
-                    case when __place > 1 then cast(json_array({columns}) as varchar) end as __content
-                )
-            from ranked
-            union all
-            select * from judged
-            where __rule is not null
-            union all
-            select judged.* from judged anti join repeated on {same_key}
+                judged.*,
+                row_number() over key_order as __place,
+                rank() over key_order as __copy
+            from judged semi join repeated on {same_key}
             where __rule is null
-            """
+            window key_order as (partition by {grain} order by ({columns}) desc nulls last)
         )
+        select
+            * exclude (__place, __copy) replace (
+                case
+                    when __place = 1 then null
+                    when __place > __copy then 'duplicate_row'
+                    else 'duplicate_key'
+                end as __rule,
+                case when __place > 1 then cast(json_array({columns}) as varchar) end as __content
+            )
+        from ranked
+        union all
+        select * from judged
+        where __rule is not null
+        union all
+        select judged.* from judged anti join repeated on {same_key}
+        where __rule is null
+        """
+    )
     con.execute("drop table repeated")
+    return True
 
 
 def _value(column: Column, raw: str, physical: str) -> str:
     """Return SQL that reads `raw` as the column's kind, NULL where it can't be."""
-    text = f"nullif(trim(cast({raw} as varchar)), '')"
-    number = f"try_cast({text} as double)"
+    text = _text(raw, physical)
+    # A number goes by way of its text only where it is one: the way is long, and most columns are numbers already.
+    number = f"cast({raw} as double)" if physical in NUMBERS else f"try_cast({text} as double)"
     match column.kind:
         case "text":
             if physical in ("DOUBLE", "FLOAT"):  # an id that pandas turned into 123.0 is 123
@@ -294,7 +333,9 @@ def _value(column: Column, raw: str, physical: str) -> str:
                 return f"case when {raw} = floor({raw}) then {whole} else {text} end"
             return text
         case "count":
-            exact = f"{number} = floor({number}) and abs({number}) < 9007199254740992"
+            if physical in INTEGERS:
+                return f"case when {raw} between -{MAX_EXACT} and {MAX_EXACT} then cast({raw} as bigint) end"
+            exact = f"{number} = floor({number}) and abs({number}) <= {MAX_EXACT}"
             return f"case when {exact} then try_cast({number} as bigint) end"
         case "money":
             return f"case when isfinite({number}) then try_cast({number} as decimal(18, 4)) end"
@@ -308,9 +349,29 @@ def _value(column: Column, raw: str, physical: str) -> str:
             return f"case when isfinite({number}) then {number} end"
 
 
-def _refuse_wrong_types(con: Any, table: Table, came: dict[str, str]) -> None:
+def _nothing(column: Column) -> str:
+    """Return SQL for a column that did not come."""
+    return f"cast(null as {column.sql_type})"
+
+
+def _text(raw: str, physical: str) -> str:
+    """Return SQL for `raw` as text, NULL for blanks."""
+    return f"nullif(trim({raw if physical == 'VARCHAR' else f'cast({raw} as varchar)'}), '')"
+
+
+def _given(raw: str, physical: str) -> str:
+    """Return SQL that is NULL where nothing was given: numbers are never blank."""
+    return raw if physical in NUMBERS else _text(raw, physical)
+
+
+def _always_readable(column: Column, physical: str) -> bool:
+    """Tell whether every value of that type is one of the column's kind."""
+    return (column.kind, physical) in (("text", "VARCHAR"), ("moment", "TIMESTAMP"))
+
+
+def _refuse_wrong_types(con: Any, table: Table, came: dict[str, str], counts: dict[str | None, int]) -> None:
     """Refuse a column in which every value is unreadable: it is the wrong column, not a bad row."""
-    for rule, n in con.execute("select __rule, count(*) from judged where __rule is not null group by 1").fetchall():
+    for rule, n in counts.items():
         column = next((c for c in table.columns if f"{c.name}_unreadable" == rule), None)
         if column is None or n < 2:
             continue

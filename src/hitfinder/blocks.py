@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hitfinder.errors import ModelError
-from hitfinder.labels import parse_metric
+from hitfinder.labels import PROFIT, parse_metric
 from hitfinder.models.belief import Belief
 from hitfinder.models.content import vectorise
 from hitfinder.models.hit_model import HitModel
@@ -26,9 +26,15 @@ IntArray = npt.NDArray[np.int64]
 
 
 class ModelPolicy:
-    """hitfinder as it is used: `plan` decides what is bought, `rank` who is scaled; keeps who was told to stop."""
+    """hitfinder as it is used: `plan` decides what is bought, `rank` who is scaled; keeps who was told to stop.
 
-    def __init__(self, model: HitModel, belief: Belief, table: TrialTable, skus: pd.DataFrame, vectors: Any) -> None:
+    With `by_value` the greatest expected value is scaled first, and what is not expected to be worth anything never.
+    """
+
+    def __init__(
+        self, model: HitModel, belief: Belief, table: TrialTable, skus: pd.DataFrame, vectors: Any, *, by_value: bool
+    ) -> None:
+        self.by_value = by_value
         self.model, self.table, self.skus, self.vectors = model, table, skus, vectors
         self.spending = BeliefPolicy(belief, model.rates, table)
         self.stopped = np.zeros(len(skus), dtype=bool)
@@ -42,8 +48,13 @@ class ModelPolicy:
         return self.spending.share_out(features, replace(view, room=np.where(stop, 0, view.room)))
 
     def score(self, view: View) -> Array:
-        """Return the model's margins."""
-        return self.model.margin(self._described(self.table.features(view, self.model.rates)))
+        """Return the model's margins, or what SKUs are expected to be worth."""
+        described = self._described(self.table.features(view, self.model.rates))
+        margin = self.model.margin(described)
+        if not self.by_value:
+            return margin
+        value = self.model.expected_value(margin, described)
+        return np.where(value > 0, value, -np.inf)
 
     def _described(self, features: pd.DataFrame) -> pd.DataFrame:
         return self.model.describe(features, self.skus, self.vectors)
@@ -126,8 +137,13 @@ def play_policy(block: Block, name: str, policy: Policy, shares: tuple[float, ..
     return _results(block, name, many, cells, play(many, policy, budget, block.rounds, block.chance))
 
 
-def play_ours(block: Block, name: str, model: HitModel) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
-    """Play hitfinder with a model that was fitted before; also return how its promise about stopping was kept."""
+def play_ours(
+    block: Block, name: str, model: HitModel, *, by_value: bool = False
+) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """Play hitfinder with a model that was fitted before; also return how its promise about stopping was kept.
+
+    `by_value`: scale by expected value rather than by the chance of a hit.
+    """
     if model.belief is None:
         raise ModelError("the model holds nothing to plan a test by; fit it again with this version")
     many, cells, budget = _copies(block, block.budgets)
@@ -136,7 +152,7 @@ def play_ours(block: Block, name: str, model: HitModel) -> tuple[pd.DataFrame, l
     # A copy's title and attributes are its SKU's.
     skus = pd.concat([block.skus] * copies, ignore_index=True).assign(sku_id=many.sku_id)
     vectors = vectorise(block.skus, list(model.categories))[np.tile(np.arange(n), copies)]
-    policy = ModelPolicy(model, model.belief, table, skus, vectors)
+    policy = ModelPolicy(model, model.belief, table, skus, vectors, by_value=by_value)
     try:
         played = play(many, policy, budget, block.rounds, block.chance)
     finally:
@@ -196,7 +212,8 @@ def _results(block: Block, name: str, many: Pool, cells: list[tuple[float, int]]
     if "spend" in played.counts:
         rows["money"] = played.counts["spend"]
     place = rows.sort_values(["score", "tie"], ascending=[False, True]).groupby("batch").cumcount()
-    rows["scaled"] = place.reindex(rows.index) < rows["slots"]
+    # A policy that gives no score to a SKU would not scale it at all.
+    rows["scaled"] = (place.reindex(rows.index) < rows["slots"]) & (rows["score"] > -np.inf)
     best = rows.groupby("batch")["value"].rank(ascending=False, method="first") <= rows["slots"]
     rows = rows.assign(found=rows["hit"] * rows["scaled"], value_found=rows["value"] * rows["scaled"],
                        value_best=rows["value"] * best, skus=1)  # fmt: skip
@@ -206,7 +223,7 @@ def _results(block: Block, name: str, many: Pool, cells: list[tuple[float, int]]
     out = keys[list(sums)].sum().rename(columns=sums)
     out["slots"], out["batch_id"] = keys["slots"].first(), keys["batch_id"].first()
     out["money_spent"] = keys["money"].sum() if "money" in rows else np.nan
-    in_money = parse_metric(block.settings.label.metric) in {(column, None) for column in MONEY}
+    in_money = parse_metric(block.settings.label.metric) in {(column, None) for column in (*MONEY, PROFIT)}
     out["regret"] = out["value_best"] - out["value_found"] + out["money_spent"] if in_money else np.nan
     out = out.reset_index()
     out["budget"] = [cells[copy][0] for copy in out["copy"]]

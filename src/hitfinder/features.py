@@ -11,9 +11,21 @@ import numpy as np
 import pandas as pd
 
 from hitfinder.settings import Settings
-from hitfinder.warehouse import build, build_text, frame, load_sql
+from hitfinder.warehouse import build, build_text, execute, frame, load_sql
 
-__all__ = ["KEYS", "RATES", "VIEWS", "count_pairs", "features", "look_at", "look_back", "on_impressions", "set_scope"]
+__all__ = [
+    "KEYS",
+    "RATES",
+    "VIEWS",
+    "count_pairs",
+    "features",
+    "look_at",
+    "look_back",
+    "observe",
+    "on_impressions",
+    "set_scope",
+    "stock_outs_at",
+]
 
 KEYS = ["as_of", "sku_id"]
 
@@ -43,7 +55,8 @@ def set_scope(con: Any, settings: Settings, as_of: pd.Timestamp, *, max_rows: in
         n_skus = con.execute("select count(*) from skus").fetchone()[0]
         ages = min(ages, max(3, max_rows // max(n_skus, 1)))
     step = max(period, period * round(test_window / ages / period))
-    con.execute(
+    execute(
+        con,
         """
         create or replace temp table scope as
         select
@@ -71,17 +84,15 @@ def set_scope(con: Any, settings: Settings, as_of: pd.Timestamp, *, max_rows: in
 
 def look_at(con: Any) -> None:
     """Take every SKU at the scope's own moment: what a list or a plan needs."""
-    con.execute(
-        "create or replace temp table moments as select scope.as_of, catalog.sku_id from catalog cross join scope"
-    )
-    _observe(con)
+    build_text(con, "moments", "select scope.as_of, catalog.sku_id from catalog cross join scope")
+    observe(con)
 
 
 def look_back(con: Any) -> None:
     """Take every SKU at its launch and at the later steps of its test window: what a model learns from."""
     build(con, "training_moments")
     con.execute("create or replace temp table moments as select * from training_moments")
-    _observe(con)
+    observe(con)
 
 
 def features(con: Any, rates: pd.DataFrame) -> pd.DataFrame:
@@ -101,10 +112,8 @@ def features(con: Any, rates: pd.DataFrame) -> pd.DataFrame:
         rate, the views in `VIEWS` as `<rate>.<view>`, its `num`, `den`, shrunk rates and `is_measured`.
     """
     _set_rates(con, rates)
-    build(con, "shrunk")
-    build(con, "context")
-    context = frame(con, "select * from context order by as_of, sku_id")
-    long = frame(con, "select * from shrunk order by as_of, sku_id, rate")
+    context = frame(con, f"select * from ({load_sql('context')}) order by as_of, sku_id")
+    long = frame(con, f"select * from ({load_sql('shrunk')}) order by as_of, sku_id, rate")
     names = sorted(rates["rate"])
     # Every SKU has every rate, in this order: the long table is a block that only wants another shape.
     blocks = {
@@ -126,7 +135,9 @@ def on_impressions(rates: Iterable[str]) -> bool:
 
 def count_pairs(con: Any, names: list[str]) -> None:
     """Count the named rates for every SKU and moment looked at: make the table `pairs`."""
-    _set_rates(con, pd.DataFrame({"rate": names}))
+    execute(
+        con, "create or replace temp table rates as select unnest(cast($names as varchar[])) as rate", {"names": names}
+    )
     build_text(con, "pairs", _pairs_of(frozenset(names)))
 
 
@@ -148,6 +159,27 @@ def _set_rates(con: Any, rates: pd.DataFrame) -> None:
     con.unregister("rates_source")
 
 
-def _observe(con: Any) -> None:
+def observe(con: Any) -> None:
+    """Look at the table `moments` (as_of, sku_id): make `stock_outs`, `visible` and `totals`."""
+    # Most lists have no SKU that can have sold out: planning the search for some would take longer than a small list.
+    if con.execute("select count(reached_stock) from catalog").fetchone()[0]:
+        build(con, "stock_outs")
+    else:
+        con.execute("create or replace temp table stock_outs (as_of timestamp, sku_id varchar, sold_out_second double)")
     build(con, "visible")
     build(con, "totals")
+
+
+def stock_outs_at(con: Any, table: str, moments: str) -> None:
+    """Make the table `table` of the SKUs that had sold out at other moments than those looked at.
+
+    Parameters
+    ----------
+    con
+        After `set_scope`.
+    table
+        Its name; its columns are those of sql/stock_outs.sql.
+    moments
+        A select of `as_of, sku_id`.
+    """
+    build_text(con, table, f"with moments as (\n{moments}\n)\nselect * from (\n{load_sql('stock_outs')}\n)")

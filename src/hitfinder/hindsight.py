@@ -231,7 +231,9 @@ def _judged(con: Any, labels: pd.DataFrame, settings: Settings) -> pd.DataFrame:
         # Also for those called back after a coin had passed them over, who are not among the seen: the same cut-off.
         least = shown["within_group"].map(hits.groupby("within_group")["value"].min()).astype(float)
     shown = shown[least.notna()]
-    return shown.assign(hit=shown["value"] >= least[least.notna()])[["hit", "value"]]
+    # What sold out would have been worth makes it a hit; what it brought is what it sold.
+    hit = shown["value"] >= least[least.notna()]
+    return shown.assign(hit=hit, value=shown["seen_value"])[["hit", "value"]]
 
 
 def _with_outcomes(

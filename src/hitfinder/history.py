@@ -16,15 +16,18 @@ import numpy.typing as npt
 import pandas as pd
 
 from hitfinder.cohorts import block_folds
+from hitfinder.costs import unknown_costs
 from hitfinder.errors import DataError, NotEnoughHistoryError
 from hitfinder.features import features, look_back, on_impressions, set_scope
-from hitfinder.labels import label
-from hitfinder.models.belief import Belief, fit_belief
+from hitfinder.labels import PROFIT, label
+from hitfinder.models.belief import Belief, fit_belief, unseen_mean
 from hitfinder.models.content import vectorise
+from hitfinder.models.demand import Demand, fit_demand
 from hitfinder.models.design import merits, split_attributes
 from hitfinder.pooling import choose_rates, fit_rates, load_pairs
 from hitfinder.selection import Selection, weigh_seen
 from hitfinder.settings import Settings
+from hitfinder.sold import sold_in_windows
 from hitfinder.tables import SKUS
 from hitfinder.trial import play
 from hitfinder.trial_table import BeliefPolicy, TrialTable, catalog_of, pool_of, repeat_pool
@@ -32,6 +35,7 @@ from hitfinder.trial_table import BeliefPolicy, TrialTable, catalog_of, pool_of,
 __all__ = [
     "Examples",
     "History",
+    "demand_of",
     "examples_of",
     "know",
     "moment_of_knowledge",
@@ -52,6 +56,8 @@ LATE = 0.5
 TRIAL_BUDGETS = (0.05, 0.1, 0.2, 0.4)
 TRIAL_ROUNDS = 6
 TRIAL_STATES = (1, 2, 3, 4, 5, 6)
+# Blocks of launches that take turns in not being seen while demand is learned.
+DEMAND_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,7 @@ class History:
     trial: TrialTable | None = None
     base: pd.Series | None = None
     selection: Selection | None = None
+    unknown_costs: str = ""
 
     def close(self) -> None:
         """Let go of the trials' warehouse; the history's own belongs to the caller."""
@@ -147,8 +154,9 @@ def know(
     vectors = vectorise(frame_of_skus, categories)
     pairs = load_pairs(con)
     history = History(
-        con, settings, usable, rate_names, pairs, frame_of_skus, vectors, categories, numbers, selection=selection
-    )
+        con, settings, usable, rate_names, pairs, frame_of_skus, vectors, categories, numbers, selection=selection,
+        unknown_costs=unknown_costs(con) if settings.label.metric == PROFIT and not outcomes_given else "",
+    )  # fmt: skip
     return with_trials(history), named
 
 
@@ -192,6 +200,32 @@ def belief_of(history: History, train: Examples) -> Belief:
         train.lists,
         history.rate_names,
         [f"{rate}.level" for rate in merits(history.rate_names)],
+    )
+
+
+def demand_of(history: History, train: Examples, belief: Belief) -> Demand | None:
+    """Fit how many units SKUs sell in their outcome windows; None where units were not counted, or too few."""
+    rate = next((name for name in ("units_per_impression", "units_per_day") if name in history.rate_names), None)
+    if rate is None:
+        return None
+    labels = history.labels[history.labels["sku_id"].isin(set(train.table["sku_id"]))].reset_index(drop=True)
+    blocks = pd.Series(block_folds(labels, DEMAND_FOLDS), index=labels["sku_id"])
+    folds = blocks.reindex(train.table["sku_id"]).to_numpy(dtype=np.int64)
+    anchor = [f"{name}.level" for name in merits(history.rate_names)]
+    unseen = unseen_mean(belief, train.table, train.standing, train.weight, folds, train.lists, anchor)
+    # Tests as they were: what is asked for is what the SKUs on trial now will sell.
+    real = train.trial < 0
+    rows = train.table[real].reset_index(drop=True)
+    sold = sold_in_windows(history.con).set_index("sku_id").reindex(rows["sku_id"])
+    weight = pd.Series(train.weight).groupby(train.table["sku_id"].to_numpy()).sum().reindex(rows["sku_id"])
+    return fit_demand(
+        rows,
+        rate,
+        unseen[real],
+        sold["stretch_units"].to_numpy(dtype=float),
+        sold["in_stock"].to_numpy(dtype=float),
+        (weight / rows.groupby("sku_id")["sku_id"].transform("size").to_numpy()).to_numpy(dtype=float),
+        folds[real],
     )
 
 

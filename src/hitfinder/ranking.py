@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from hitfinder.admission import admit, admit_signals_and_skus, say_where_ids_differ
-from hitfinder.errors import DataError
+from hitfinder.errors import DataError, SettingsError
 from hitfinder.features import count_pairs, features, look_at, set_scope
 from hitfinder.history import moment_of_knowledge
 from hitfinder.models.hit_model import HitModel
@@ -25,7 +25,14 @@ RANKED_COLUMNS = (
 
 
 def rank(
-    model: HitModel, signals: TableLike, skus: TableLike, as_of: Any = None, *, language: str = "en"
+    model: HitModel,
+    signals: TableLike,
+    skus: TableLike,
+    as_of: Any = None,
+    *,
+    language: str = "en",
+    by: str = "hit_probability",
+    intervals: bool = False,
 ) -> pd.DataFrame:
     """Rank SKUs by what was known at a moment, best first.
 
@@ -39,6 +46,11 @@ def rank(
         The moment of knowledge, UTC; default: when the newest signal was known.
     language
         `en` or `zh`, for the reasons.
+    by
+        `hit_probability`, or `expected_value`: what is best first.
+    intervals
+        Also return `expected_value_low` and `expected_value_high`: between them lay the outcomes of four in five past
+        SKUs of such an expected value.
 
     Returns
     -------
@@ -50,11 +62,17 @@ def rank(
     ------
     DataError
         A table can't be understood.
+    SettingsError
+        `by` is neither.
     """
+    if by not in ("hit_probability", "expected_value"):
+        raise SettingsError(f"by: expected hit_probability or expected_value, got {by!r}")
     table, margin, added = score(model, signals, skus, as_of)
     probability, low, high = model.estimator.calibration_.interval(margin)
-    # Ties in the margin are rare; the batch's own order must not decide them, so the id does.
-    order = np.lexsort((table["sku_id"].to_numpy(dtype=str), -margin))
+    value = model.expected_value(margin, table)
+    best = value if by == "expected_value" else margin
+    # Ties are rare; the batch's own order must not decide them, so the id does.
+    order = np.lexsort((table["sku_id"].to_numpy(dtype=str), -margin, -best))
     said = reasons(model, table, added, language)
     ranked = pd.DataFrame(
         {
@@ -63,7 +81,7 @@ def rank(
             "hit_probability": probability,
             "hit_probability_low": low,
             "hit_probability_high": high,
-            "expected_value": model.expected_value(margin),
+            "expected_value": value,
             "action": np.where(table["age_days"] > 0, action(model, margin), "test"),
             "reason_1": said[0],
             "reason_2": said[1],
@@ -71,7 +89,10 @@ def rank(
             "model_version": model.version,
             "as_of": table["as_of"],
         }
-    ).iloc[order]
+    )
+    if intervals:
+        ranked["expected_value_low"], ranked["expected_value_high"] = model.value_interval(value)
+    ranked = ranked.iloc[order]
     ranked.insert(0, "rank", np.arange(1, len(ranked) + 1))
     return ranked.reset_index(drop=True)
 

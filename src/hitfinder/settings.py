@@ -7,7 +7,7 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
@@ -15,11 +15,18 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from hitfinder.errors import SettingsError
 
 __all__ = [
+    "AttributionSettings",
+    "BudgetSettings",
+    "CostRates",
+    "CostSettings",
+    "DiagnosisSettings",
     "LabelSettings",
     "ModelSettings",
     "PolicySettings",
     "Settings",
     "SignalSettings",
+    "StockSettings",
+    "TierSettings",
     "TreeSettings",
     "load_settings",
     "parse_duration",
@@ -64,7 +71,7 @@ class SignalSettings(_Section):
 class LabelSettings(_Section):
     """What a hit is.
 
-    `metric`: a counted column, `click_rate`, or a rate such as `revenue / impressions`, summed over the outcome
+    `metric`: a counted column, `click_rate`, `profit` (see `[costs]`), or a rate such as `revenue / impressions`, summed over the outcome
     window. `top_share` of the group named by `within` are hits, or every SKU with at least `min_value`.
     """
 
@@ -133,6 +140,144 @@ class PolicySettings(_Section):
     max_weight: Annotated[float, Field(ge=1)] = 20.0
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Amount = Annotated[float, Field(ge=0, le=1e9)]
+
+
+class CostRates(_Section):
+    """What an order costs, beside its goods and its ads. A rate that nobody gave is unknown, which is not 0.
+
+    Of the revenue: `payment_fee`, `coupons` (coupons and subsidies that the merchant bears). Of the revenue that is not
+    refunded: `platform_fee`, `commission` (of influencers). Money per order: `shipping`, `freight_insurance`. Money
+    per order that comes back: `return_handling`. `resellable`: share of the goods that come back which can be sold
+    again. `goods_share`: cost of goods as a share of the price, where `skus.unit_cost` is not known. `ad_cost`: money
+    per 1,000 impressions, where `signals.spend` is not reported.
+    """
+
+    platform_fee: Share | None = None
+    payment_fee: Share | None = None
+    commission: Share | None = None
+    coupons: Share | None = None
+    shipping: Amount | None = None
+    freight_insurance: Amount | None = None
+    return_handling: Amount | None = None
+    resellable: Share | None = None
+    goods_share: Share | None = None
+    ad_cost: Amount | None = None
+
+
+class CostSettings(CostRates):
+    """The rates of every SKU; `[costs.category."dress"]` and `[costs.sku."K1"]` say otherwise of some."""
+
+    category: dict[str, CostRates] = Field(default_factory=dict)
+    sku: dict[str, CostRates] = Field(default_factory=dict)
+
+
+class AttributionSettings(_Section):
+    """Which channels `ingest` credits with an order of an event log, of those that led its person to that SKU.
+
+    `model`: `none` leaves orders where they are logged; `last`, `first`, `linear` (alike), `position`
+    (`position_first` to the first visit, `position_last` to the last, the rest to those between) or `time_decay`
+    (half as much for each `half_life` before the last visit). A visit counts where it ended within `window` before the
+    order; events of one channel without a pause longer than `visit_gap` are one visit.
+    """
+
+    model: Literal["none", "last", "first", "linear", "position", "time_decay"] = "none"
+    window: Duration = pd.Timedelta(days=7)
+    half_life: Duration = pd.Timedelta(days=2)
+    visit_gap: Duration = pd.Timedelta(minutes=30)
+    position_first: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    position_last: Annotated[float, Field(gt=0, lt=1)] = 0.4
+
+    @model_validator(mode="after")
+    def _at_most_all(self) -> AttributionSettings:
+        if self.position_first + self.position_last > 1 + 1e-9:
+            raise ValueError(
+                f"expected position_first and position_last to add up to at most 1, got "
+                f"{self.position_first} and {self.position_last}"
+            )
+        return self
+
+
+class DiagnosisSettings(_Section):
+    """When a step of a SKU's funnel counts as weak, and how sure one has to be.
+
+    `tolerance`: up to how far below its peers a step may be without being called weak. `false_share`: the share of the
+    steps called weak that may be none, over all SKUs and steps. `worth_finding` and `power`: a SKU is seen enough where
+    a step at this share of its peers' rate would be noticed with this chance. `history`: how far back is looked.
+    `order_wait` and `return_wait`: how long orders may follow a cart or click, and refunds an order. `sure`: the chance
+    from which a product or a picture is called good or bad.
+    """
+
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    false_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    worth_finding: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    power: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    history: Duration = pd.Timedelta(weeks=8)
+    order_wait: Duration = pd.Timedelta(days=14)
+    return_wait: Duration = pd.Timedelta(days=45)
+    sure: Annotated[float, Field(gt=0.5, lt=1)] = 0.8
+
+    @model_validator(mode="after")
+    def _apart(self) -> DiagnosisSettings:
+        if self.worth_finding >= 1 - self.tolerance:
+            raise ValueError(
+                f"expected worth_finding below 1 - tolerance ({1 - self.tolerance:g}), got {self.worth_finding:g}"
+            )
+        return self
+
+
+class TierSettings(_Section):
+    """When a SKU is hot, trending, potential or tail; the first that fits is its tier.
+
+    `hot_top`: the best share by value a day over the last `window`. `trending_growth`: how much more value than its
+    batch a SKU gains from one `growth_window` to the next. `potential_probability`: the chance of becoming a hit.
+    `margin`: how far past a threshold a SKU has to be before it leaves the tier that it had, as a share of the odds
+    (of the ratio, for growth).
+    """
+
+    hot_top: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    trending_growth: Annotated[float, Field(gt=1)] = 1.5
+    potential_probability: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    window: Duration = pd.Timedelta(days=28)
+    growth_window: Duration = pd.Timedelta(days=7)
+    margin: Annotated[float, Field(ge=0, le=2)] = 0.25
+
+
+class BudgetSettings(_Section):
+    """How `hitfinder budget` splits a week's money.
+
+    `weeks`: how much history the curves are learned from. `explore_share`: the share of the total kept for SKUs that
+    nothing was spent on so far; each gets as much as brings an average SKU `explore_orders` orders, or more.
+    `move_up`, `move_down`: how far a line may move from last week's spend, as a share of it. `floor`, `cap`: the least
+    and the most money of any line. `target_roi`: the least value per unit of money, where none is asked for by call.
+    `half_at`: the spend at which a further unit brings half as much, as a multiple of a line's typical spend, where
+    spend never varied. `draws`: how many ways things may go are looked at for the chance of meeting the target.
+    """
+
+    weeks: Annotated[int, Field(ge=2, le=104)] = 12
+    explore_share: Annotated[float, Field(ge=0, le=0.5)] = 0.08
+    explore_orders: Annotated[float, Field(gt=0, le=100)] = 3.0
+    move_up: Annotated[float, Field(ge=0, le=100)] = 0.5
+    move_down: Annotated[float, Field(ge=0, le=1)] = 0.5
+    floor: Amount = 0.0
+    cap: Amount | None = None
+    target_roi: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    half_at: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    draws: Annotated[int, Field(ge=100, le=100_000)] = 2000
+
+
+class StockSettings(_Section):
+    """When `hitfinder stock` calls for more of a SKU.
+
+    `alert_share`: stock below this share of what the outcome window is expected to ask for is low. `lead_time`: how long
+    goods take from order to shelf; a reorder has to last for that time too.
+    """
+
+    alert_share: Annotated[float, Field(gt=0, le=10)] = 0.20
+    lead_time: Duration = pd.Timedelta(days=7)
+
+
 class Settings(_Section):
     """All settings. Frozen: make a changed copy with `model_copy(update=...)`."""
 
@@ -142,6 +287,12 @@ class Settings(_Section):
     model: ModelSettings = ModelSettings()
     trees: TreeSettings = TreeSettings()
     policy: PolicySettings = PolicySettings()
+    diagnosis: DiagnosisSettings = DiagnosisSettings()
+    tiers: TierSettings = TierSettings()
+    costs: CostSettings = CostSettings()
+    attribution: AttributionSettings = AttributionSettings()
+    budget: BudgetSettings = BudgetSettings()
+    stock: StockSettings = StockSettings()
 
     def digest(self) -> str:
         """Return a short hash that changes with any setting.
@@ -225,7 +376,9 @@ def _say(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         section: Any = Settings
         for part in place[:-1]:
-            section = section.model_fields[part].annotation
+            # Below [costs.category] and [costs.sku] stand names of the merchant's.
+            known = getattr(section, "model_fields", {})
+            section = known[part].annotation if part in known else CostRates
         return f"unknown key {name}; known here: {', '.join(section.model_fields)}"
     message = error["msg"].removeprefix("Value error, ")
     got = "" if "got" in message else f", got {error['input']!r}"

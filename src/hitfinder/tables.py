@@ -65,11 +65,13 @@ class Column:
 class Rule:
     """`holds` is a SQL condition over the table's columns; a row for which it is false is set aside under `name`.
 
-    A condition that is NULL (something was not measured) does not reject.
+    A condition that is NULL (something was not measured) does not reject. `column` is the one that it reads; None where
+    it reads several.
     """
 
     name: str
     holds: str
+    column: str | None = None
 
 
 @dataclass(frozen=True)
@@ -101,18 +103,19 @@ class Table:
         rules = []
         for c in self.columns:
             if c.required:
-                rules.append(Rule(f"{c.name}_missing", f"{c.name} is not null"))
+                rules.append(Rule(f"{c.name}_missing", f"{c.name} is not null", c.name))
             if c.kind in ("count", "money"):
-                rules.append(Rule(f"{c.name}_negative", f"{c.name} >= 0"))
-                rules.append(Rule(f"{c.name}_too_large", f"{c.name} <= {MAX_AMOUNT}"))
+                rules.append(Rule(f"{c.name}_negative", f"{c.name} >= 0", c.name))
+                rules.append(Rule(f"{c.name}_too_large", f"{c.name} <= {MAX_AMOUNT}", c.name))
             elif c.kind == "share":
-                rules.append(Rule(f"{c.name}_outside_0_1", f"{c.name} between 0 and 1"))
+                rules.append(Rule(f"{c.name}_outside_0_1", f"{c.name} between 0 and 1", c.name))
             elif c.kind == "text":
-                rules.append(Rule(f"{c.name}_too_long", f"length({c.name}) <= {MAX_TEXT.get(c.name, MAX_ID)}"))
+                most = MAX_TEXT.get(c.name, MAX_ID)
+                rules.append(Rule(f"{c.name}_too_long", f"length({c.name}) <= {most}", c.name))
             elif c.kind == "moment":
                 # An export that writes 0 for "no date" gives 1970; a launch or a known_at may lie ahead, a signal not.
-                rules.append(Rule(f"{c.name}_before_2000", f"{c.name} >= timestamp '2000-01-01 00:00:00'"))
-                rules.append(Rule(f"{c.name}_after_2200", f"{c.name} < timestamp '2200-01-01 00:00:00'"))
+                rules.append(Rule(f"{c.name}_before_2000", f"{c.name} >= timestamp '2000-01-01 00:00:00'", c.name))
+                rules.append(Rule(f"{c.name}_after_2200", f"{c.name} < timestamp '2200-01-01 00:00:00'", c.name))
         return tuple(rules)
 
 

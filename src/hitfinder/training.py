@@ -25,17 +25,20 @@ from hitfinder.history import (
     Examples,
     History,
     belief_of,
+    demand_of,
     examples_of,
     know,
     moment_of_knowledge,
     state_features,
 )
+from hitfinder.labels import PROFIT
 from hitfinder.models.content import ContentModel, fit_content
 from hitfinder.models.design import Design, choose_design
 from hitfinder.models.estimator import HitClassifier
 from hitfinder.models.hit_model import HitModel
 from hitfinder.models.prior import LinearPrior
 from hitfinder.models.rules import LOGISTIC, counted_names, fit_logistic_rule, plain_counts, rule_scores
+from hitfinder.models.value import fit_value
 from hitfinder.pooling import fit_rates
 from hitfinder.selection import Selection
 from hitfinder.settings import Settings
@@ -172,8 +175,11 @@ def _learn(history: History, named: dict[str, int], moment: pd.Timestamp, admiss
         first_launch=history.labels["launched_at"].min().isoformat(),
         last_launch=history.labels["launched_at"].max().isoformat(),
         metric=settings.label.metric,
+        labels_completed=int(history.labels["is_completed"].sum()),
         admissions=[str(a) for a in admissions],
     )
+    if settings.label.metric == PROFIT and history.unknown_costs:
+        report["unknown_costs"] = history.unknown_costs
     if history.selection is not None:
         report["selection"] = history.selection.to_dict()
     return _fit_on(history, set(history.labels["sku_id"]), report["ranked_by"], report)
@@ -239,18 +245,19 @@ def _fit_on(history: History, skus: set[str], winner: str, report: dict[str, Any
     scaled = _on_final_scale(margin, final, train.folds)
     shown = scaled + judge.margin_shown(train.table) - final
     thresholds, promises = learn_thresholds(train, scaled, shown, probability, history.labels, settings.policy)
-    order = np.argsort(margin, kind="stable")
-    weight = np.where(train.copies >= 0, train.weight, 0.0)[order]
-    curve = IsotonicRegression(out_of_bounds="clip").fit(margin[order], train.value[order], weight)
     grid = estimator.calibration_.margins
+    belief = belief_of(history, train)
     fitted = replace(
         model,
         estimator=estimator,
         winner=winner,
         thresholds=thresholds,
         promises=promises,
-        value_curve={"margins": grid.tolist(), "values": curve.predict(grid).tolist()},
-        belief=belief_of(history, train),
+        worth=fit_value(
+            scaled, train.table, train.value, np.where(train.copies >= 0, train.weight, 0.0), train.folds, grid
+        ),
+        belief=belief,
+        demand=demand_of(history, train, belief),
         report={**report, "importance": _importance(estimator, model.design, train)},
     )
     return replace(fitted, version=f"unregistered-{fitted.digest()}")
@@ -274,7 +281,11 @@ def prepare(
     span = (known["launched_at"].max() - known["launched_at"].min()) / pd.Timedelta(days=1)
     numbers = [f"sku.{name}" for name in history.numbers]  # so that none is taken for a count of ours
     design = choose_design(
-        history.rate_names, numbers, on_impressions=on_impressions(history.rate_names), history_days=float(span)
+        history.rate_names,
+        numbers,
+        on_impressions=on_impressions(history.rate_names),
+        history_days=float(span),
+        on_profit=settings.label.metric == PROFIT,
     )
     model = HitModel(
         settings=settings,
@@ -289,7 +300,6 @@ def prepare(
         logistic_counts=(),
         thresholds={},
         promises={},
-        value_curve={},
     )
     table = model.describe(state_features(history, rates, states), history.skus, history.vectors)
     train = examples_of(history, table, skus)

@@ -10,22 +10,26 @@ import numpy.typing as npt
 import pandas as pd
 
 from hitfinder.allocation import allocate, round_budget
-from hitfinder.features import count_pairs, features, set_scope
+from hitfinder.features import count_pairs, features, observe, set_scope, stock_outs_at
 from hitfinder.models.belief import Belief
 from hitfinder.settings import Settings
 from hitfinder.tables import COUNTS, MONEY, SIGNALS
 from hitfinder.trial import Pool, View
-from hitfinder.warehouse import build, frame, open_warehouse
+from hitfinder.warehouse import frame, open_warehouse
 
 __all__ = ["BeliefPolicy", "TrialTable", "catalog_of", "pool_of", "repeat_pool"]
 
 Array = npt.NDArray[np.float64]
 
 MEASURED = (*COUNTS, *MONEY)
+# What is shown of a page that has sold out tests nothing (see sql/visible.sql).
+VISITS = ("impressions", "visitors", "clicks", "favorites", "carts")
+SHOWN = "filter (where coalesce(epoch(reports.period_start) < test_stock_outs.sold_out_second, true))"
 SKU_TYPES = {
     **dict.fromkeys(("sku_id", "batch_id", "style_id", "category", "title"), "varchar"),
     "price": "double",
     "launched_at": "timestamp",
+    "stock": "bigint",
 }
 
 
@@ -48,6 +52,12 @@ def pool_of(con: Any, labels: pd.DataFrame, settings: Settings) -> Pool | None:
         periods. None where nothing was counted in any test window.
     """
     con.register("pooled_skus", labels[["sku_id"]])
+    stock_outs_at(
+        con,
+        "test_stock_outs",
+        "select make_timestamp(cast((epoch(catalog.launched_at) + scope.test_seconds) * 1000000 as bigint)) as as_of, "
+        "catalog.sku_id from catalog cross join scope",
+    )
     rows = frame(
         con,
         f"""
@@ -58,10 +68,11 @@ def pool_of(con: Any, labels: pd.DataFrame, settings: Settings) -> Pool | None:
                     floor((epoch(reports.period_start) - epoch(catalog.launched_at)) / scope.period_seconds), 0
                 ) as bigint
             ) as period,
-            {", ".join(f"sum(reports.{name}) as {name}" for name in MEASURED)}
+            {", ".join(f"sum(reports.{name}) {SHOWN if name in VISITS else ''} as {name}" for name in MEASURED)}
         from reports
         inner join catalog on reports.sku_id = catalog.sku_id
         inner join pooled_skus on reports.sku_id = pooled_skus.sku_id
+        left join test_stock_outs on reports.sku_id = test_stock_outs.sku_id
         cross join scope
         where
             -- As it stood when the test was over: a later revision could not have been seen in it.
@@ -207,8 +218,7 @@ class TrialTable:
         )
         _put(con, "states", moments, {"as_of": "timestamp", "sku_id": "varchar", "round": "bigint"})
         con.execute("create or replace temp table moments as select as_of, sku_id from states")
-        build(con, "visible")
-        build(con, "totals")
+        observe(con)
         count_pairs(con, rate_names)
         if len(views) > 1:  # some of these states may be asked for alone
             for name in ("pairs", "totals"):

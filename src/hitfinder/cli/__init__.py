@@ -11,12 +11,16 @@ from typing import Any
 
 import click
 
+from hitfinder.cli.budget import budget
 from hitfinder.cli.decide import decide, hindsight
+from hitfinder.cli.diagnose import diagnose
 from hitfinder.cli.logs import ingest
 from hitfinder.cli.models import rank, train
+from hitfinder.cli.money import ledger, what_if
 from hitfinder.cli.monitor import monitor
 from hitfinder.cli.practice import demo, simulate
 from hitfinder.cli.promote import promote
+from hitfinder.cli.stock import stock
 from hitfinder.cli.traffic import plan, replay
 from hitfinder.errors import HitfinderError
 
@@ -29,7 +33,24 @@ def cli() -> None:
     """Find the few hits among many long-tail SKUs from the early signals of small test batches."""
 
 
-for verb in (demo, simulate, ingest, train, rank, plan, replay, promote, decide, hindsight, monitor):
+for verb in (
+    demo,
+    simulate,
+    ingest,
+    train,
+    rank,
+    plan,
+    replay,
+    promote,
+    decide,
+    hindsight,
+    monitor,
+    diagnose,
+    ledger,
+    what_if,
+    budget,
+    stock,
+):
     cli.add_command(verb)
 
 

@@ -125,6 +125,13 @@ def train(
 @signals_and_skus
 @a_model
 @as_of_option
+@click.option(
+    "--by",
+    type=click.Choice(["hit_probability", "expected_value"]),
+    default="hit_probability",
+    show_default=True,
+    help="What is best first.",
+)
 @click.option("--batch", help="Only this batch; `newest` for the one launched last.")
 @language_option
 @click.option(
@@ -136,6 +143,7 @@ def rank(
     skus: str | None,
     model: str,
     as_of: str | None,
+    by: str,
     batch: str | None,
     language: str,
     out: tuple[Path, ...],
@@ -151,6 +159,6 @@ def rank(
         check_suffix(path)
     fitted = load_model(model)
     with working("Ranking"):
-        ranked = put_in_order(fitted, signals, skus, as_of=moment_of(as_of), language=language)
+        ranked = put_in_order(fitted, signals, skus, as_of=moment_of(as_of), language=language, by=by, intervals=True)
         ranked = only_batch(ranked, skus, batch) if batch is not None else ranked
     wrote(write_lists(fitted, ranked, skus, out, language))

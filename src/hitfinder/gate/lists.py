@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hitfinder.features import count_pairs, features, set_scope
+from hitfinder.features import count_pairs, features, observe, set_scope
 from hitfinder.gate.unseen import learned_until
 from hitfinder.history import LATE
 from hitfinder.labels import label
@@ -146,8 +146,7 @@ def _look_back(con: Any, labels: pd.DataFrame, model: HitModel) -> pd.DataFrame:
         "inner join catalog using (sku_id) semi join judged_batches using (batch_id)"
     )
     con.unregister("judged_batches")
-    build(con, "visible")
-    build(con, "totals")
+    observe(con)
     count_pairs(con, list(model.rates["rate"]))
     return features(con, model.rates)
 

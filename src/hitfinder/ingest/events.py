@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import duckdb
@@ -11,8 +11,10 @@ import pandas as pd
 
 from hitfinder.admission import Admission
 from hitfinder.errors import DataError
+from hitfinder.ingest.attribution import Attribution, credit_orders
 from hitfinder.ingest.mappings import EventLog
 from hitfinder.ingest.sources import is_json, open_files, text_of
+from hitfinder.settings import AttributionSettings
 from hitfinder.tables import MAX_ID, MAX_TEXT
 from hitfinder.warehouse import (
     build_text,
@@ -48,10 +50,18 @@ class EventsRead:
     admission: Admission
     left_out: dict[str, int]
     persons: int
+    attribution: Attribution | None = None
 
 
 def read_events(
-    con: Any, paths: Sequence[str], log: EventLog, *, period: pd.Timedelta, now: pd.Timestamp, channel: str | None
+    con: Any,
+    paths: Sequence[str],
+    log: EventLog,
+    *,
+    period: pd.Timedelta,
+    now: pd.Timestamp,
+    channel: str | None,
+    attribution: AttributionSettings,
 ) -> EventsRead:
     """Aggregate the events of several files into the temporary tables `event_signals` and `event_skus`.
 
@@ -93,10 +103,12 @@ def read_events(
             if "person" in log.columns or "session" in log.columns:
                 con.execute("update torn_lines set content = null")  # a torn line may hold a person anywhere
             read = _count(con, log)
+            units = "quantity" if "quantity" in log.columns else "1"
+            read = replace(read, attribution=credit_orders(con, attribution, units=units))
             _aggregate(con, log, period, now)
             drop_reader_tables(con)
         break
-    con.execute("drop view came_events; drop table judged_events")
+    con.execute("drop view came_events; drop table judged_events; drop table order_credits")
     return read
 
 
@@ -270,7 +282,6 @@ def _aggregate(con: Any, log: EventLog, period: pd.Timedelta, now: pd.Timestamp)
     signals = load_sql("ingest/event_signals").format(
         period=_interval(period),
         click_kind=click_kind,
-        units="quantity" if "quantity" in log.columns else "1",
         measured=",\n        ".join(columns),
     )
     build_text(con, "event_signals", signals)

@@ -14,6 +14,7 @@ import pandas as pd
 from hitfinder.admission import Admission, admit_incoming, prepare
 from hitfinder.errors import DataError
 from hitfinder.ingest.ads import find_header, load_reports
+from hitfinder.ingest.attribution import Attribution, way_of_attribution
 from hitfinder.ingest.events import read_events
 from hitfinder.ingest.folder import (
     Folder,
@@ -36,6 +37,7 @@ from hitfinder.warehouse import is_parquet, literal, open_warehouse
 __all__ = ["FORMATS", "Ingested", "ingest"]
 
 FORMATS = ("auto", "signals", "skus", "rees46", "retailrocket", "ga4", "uci", "events", "ads")
+NO_EVENTS = ("signals", "skus", "ads")
 DAY = pd.Timedelta(days=1)
 
 
@@ -54,6 +56,8 @@ class Ingested:
         The first and last period of the signals that this call added; None where it added none.
     persons
         How many distinct persons the events named; None where the format tells none.
+    attribution
+        What went to other channels than it was logged under; None without attribution.
     already
         Files that were skipped, since the folder has their content.
     """
@@ -65,6 +69,7 @@ class Ingested:
     first: pd.Timestamp | None = None
     last: pd.Timestamp | None = None
     persons: int | None = None
+    attribution: Attribution | None = None
     dropped_columns: tuple[str, ...] = ()
     paths: tuple[Path, ...] = ()
     already: tuple[str, ...] = ()
@@ -86,6 +91,8 @@ class Ingested:
         lines += [f"left out: {what} {n}" for what, n in self.left_out.items()]
         if self.persons is not None:
             lines.append(f"persons: {self.persons} counted, none kept")
+        if self.attribution is not None:
+            lines.append(str(self.attribution))
         if self.dropped_columns:
             lines.append(f"columns that name a person, dropped: {', '.join(self.dropped_columns)}")
         if self.already:
@@ -130,7 +137,8 @@ def ingest(
     into
         The folder; what it holds already stays, and a file that it has seen is skipped.
     settings
-        `signals.period` is the length of a period; a folder has one.
+        `signals.period` is the length of a period; `attribution` says which channels an event log's orders go to. A
+        folder has one of each.
     mapping
         A TOML file with the names that another system has: an event log's, or an ad report's.
     burn_in
@@ -150,7 +158,7 @@ def ingest(
     ------
     DataError
         A file can't be understood at all, a period of an event log comes a second time, or the folder has another
-        period or burn-in. Single bad rows are set aside instead.
+        period, attribution or burn-in. Single bad rows are set aside instead.
     """
     if format not in FORMATS:
         raise DataError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")
@@ -222,6 +230,8 @@ def _run(
         raise DataError(
             f"{folder.path}: has periods of {record['period']}, got settings with {period_text}; give a new folder"
         )
+    if set(groups) - set(NO_EVENTS):
+        way_of_attribution(record, call.settings.attribution, folder.path, NO_EVENTS)
     fresh, already = _fresh(record, groups, call, mapping)
     done = Ingested(folder.path, tuple(groups), already=tuple(already))
     if not any(fresh.values()):
@@ -289,7 +299,8 @@ def _read(
         return _read_reports(con, name, paths, call, done)
     log = call.log if name == "events" else event_logs()[name]
     assert log is not None
-    read = read_events(con, paths, log, period=period, now=call.now, channel=call.channel)
+    attribution = call.settings.attribution
+    read = read_events(con, paths, log, period=period, now=call.now, channel=call.channel, attribution=attribution)
     refuse_split_periods(con, folder, period_text)
     con.execute("create or replace temp view incoming as select * from event_signals")
     signals = admit_incoming(con, SIGNALS, now=call.now, period=period)
@@ -302,6 +313,7 @@ def _read(
         admissions=(read.admission, *done.admissions, skus),
         left_out=read.left_out | done.left_out,
         persons=read.persons if "person" in log.columns else None,
+        attribution=read.attribution,
     )
 
 

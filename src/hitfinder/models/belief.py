@@ -17,7 +17,7 @@ import pandas as pd
 
 from hitfinder.models.prior import LinearPrior, fit_prior
 
-__all__ = ["Belief", "fit_belief"]
+__all__ = ["Belief", "fit_belief", "unseen_mean"]
 
 Array = npt.NDArray[np.float64]
 
@@ -114,6 +114,20 @@ def fit_belief(
     moved = (rows["score"].to_numpy() - last["score"].to_numpy()) ** 2
     total = float((weight * shrunk).sum())
     return Belief(columns, prior, tuple(rates), float(np.sqrt((weight * moved).sum() / total)) if total > 0 else 0.0)
+
+
+def unseen_mean(
+    belief: Belief,
+    table: pd.DataFrame,
+    standing: Array,
+    weight: Array,
+    folds: npt.NDArray[np.int64],
+    lists: npt.NDArray[np.int64],
+    anchor: list[str],
+) -> Array:
+    """Return what `belief.mean` would say of rows whose fold it had not been fitted on; see `fit_belief`."""
+    places = [belief.columns.index(name) for name in anchor]
+    return fit_prior(_matrix(table, belief.columns), standing, weight, folds, places, lists)[1]
 
 
 def _matrix(table: pd.DataFrame, columns: tuple[str, ...]) -> Array:

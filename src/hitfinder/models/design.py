@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-__all__ = ["Design", "choose_design", "merits", "split_attributes"]
+__all__ = ["LOG_EARNING", "Design", "choose_design", "merits", "split_attributes"]
 
 Array = npt.NDArray[np.float64]
 
@@ -17,6 +17,7 @@ PRIOR_VIEWS = ("level", "lead")
 TREE_VIEWS = ("place", "sibling_lead", "trend", "own_weight")
 RISING_VIEWS = ("level", "lead", "place", "sibling_lead")
 CONTEXT = ("age_share", "active_share", "quiet_days", "log_price", "price_lead", "siblings")
+LOG_EARNING = "log_earning"
 CALENDAR = ("month", "launch_weekday")
 # More than this many different texts in a column tell SKUs apart rather than kinds of SKUs.
 MAX_LEVELS = 200
@@ -64,7 +65,9 @@ class Design:
         return cls(*(tuple(values[name]) for name in ("columns", "prior", "anchor", "rising")))
 
 
-def choose_design(rates: list[str], numbers: list[str], *, on_impressions: bool, history_days: float) -> Design:
+def choose_design(
+    rates: list[str], numbers: list[str], *, on_impressions: bool, history_days: float, on_profit: bool = False
+) -> Design:
     """Choose the columns for the rates and numeric attributes at hand.
 
     Parameters
@@ -75,20 +78,23 @@ def choose_design(rates: list[str], numbers: list[str], *, on_impressions: bool,
         Numeric attributes, as columns of the features table.
     on_impressions
         Whether exposure is counted in impressions.
+    on_profit
+        Whether SKUs are judged by profit: then what is left of a unit of revenue counts as much as what is sold.
     history_days
         The calendar is learned from only where at least a year has been seen: with less, a month is a batch's name.
     """
     prior = [f"{rate}.{view}" for rate in rates for view in PRIOR_VIEWS]
     trees = [f"{rate}.{view}" for rate in rates for view in TREE_VIEWS]
     context = [*CONTEXT, "content", *(["log_impressions"] if on_impressions else [])]
+    earned = [LOG_EARNING] if on_profit else []
     calendar = list(CALENDAR) if history_days >= 365 else []
     # Refunds may point to trouble or to busy customers: which, the data say.
     rising = [c for c in prior + trees if c.split(".")[1] in RISING_VIEWS and not c.startswith("refunds")]
     return Design(
-        columns=(*prior, *trees, *context, *calendar, *numbers),
-        prior=(*prior, "age_share", "content"),
-        anchor=tuple(f"{rate}.level" for rate in merits(rates)),
-        rising=(*rising, "content"),
+        columns=(*prior, *trees, *context, *earned, *calendar, *numbers),
+        prior=(*prior, "age_share", "content", *earned),
+        anchor=(*(f"{rate}.level" for rate in merits(rates)), *earned),
+        rising=(*rising, "content", *earned),
     )
 
 

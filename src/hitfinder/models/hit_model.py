@@ -14,13 +14,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hitfinder.costs import earning, unit_economics
 from hitfinder.errors import ModelError
 from hitfinder.models.belief import Belief
 from hitfinder.models.content import ContentModel, vectorise
-from hitfinder.models.design import Design, merits
+from hitfinder.models.demand import Demand
+from hitfinder.models.design import LOG_EARNING, Design, merits
 from hitfinder.models.estimator import HitClassifier
 from hitfinder.models.prior import LinearPrior
 from hitfinder.models.rules import LOGISTIC, plain_counts, rule_scores
+from hitfinder.models.value import ValueModel
 from hitfinder.promise import ScalePromise, StopPromise
 from hitfinder.settings import Settings, parse_settings
 
@@ -28,7 +31,9 @@ __all__ = ["FORMAT", "HitModel", "open_model"]
 
 Array = npt.NDArray[np.float64]
 
-FORMAT = 2
+FORMAT = 3
+# Where less than this is left of a unit of revenue, how much less no longer matters.
+LEAST_EARNING = 0.02
 
 
 @dataclass(frozen=True)
@@ -59,10 +64,12 @@ class HitModel:
         Margins: `stop` (below it, on a list), `plan_stop` (below it, in a running test), `scale` (from it on).
     promises
         What is promised about each of them.
-    value_curve
-        `margins` and `values`: what a SKU of that margin was worth on average, in units of the metric.
+    worth
+        What a SKU will be worth, in units of the metric; None in a model that is not finished.
     belief
         What a test plan spends by; None in a model that is not finished.
+    demand
+        How many units a SKU will sell; None where history counted too few.
     report
         How it did out of time, beside every rule, in plain values.
     version
@@ -81,8 +88,9 @@ class HitModel:
     logistic_counts: tuple[str, ...]
     thresholds: dict[str, float]
     promises: dict[str, StopPromise | ScalePromise]
-    value_curve: dict[str, list[float]]
+    worth: ValueModel | None = None
     belief: Belief | None = None
+    demand: Demand | None = None
     report: dict[str, Any] = field(default_factory=dict)
     version: str = "unregistered"
 
@@ -119,6 +127,9 @@ class HitModel:
         else:
             seen = vectorise(beside, list(self.categories)) if vectors is None else vectors
             columns["content"] = self.content.score(seen)[place] * self.unknown(table)
+        if LOG_EARNING in self.design.columns:
+            left = earning(unit_economics(skus, self.settings.costs), 0.0)
+            columns[LOG_EARNING] = np.log(np.maximum(left, LEAST_EARNING))[place]
         for name in self.numbers:
             values = pd.to_numeric(beside[name], errors="coerce").replace([np.inf, -np.inf], np.nan)
             columns[f"sku.{name}"] = values.to_numpy(dtype=float)[place]
@@ -151,9 +162,18 @@ class HitModel:
             left.append(np.nan_to_num(spread**2 / at_launch, nan=1.0))
         return np.clip(np.mean(left, axis=0), 0.0, 1.0) if left else np.ones(len(table))
 
-    def expected_value(self, margin: Array) -> Array:
-        """Return the average outcome of past SKUs with such a margin, in units of the metric."""
-        return np.interp(margin, self.value_curve["margins"], self.value_curve["values"])
+    def expected_value(self, margin: Array, table: pd.DataFrame) -> Array:
+        """Return what rows of a described table are expected to be worth, in units of the metric, shape (rows,)."""
+        return self._worth().expected(margin, table)
+
+    def value_interval(self, expected: Array) -> tuple[Array, Array]:
+        """Return between what the outcomes of most SKUs of such an expected value lay (see `value.COVERAGE`)."""
+        return self._worth().interval(expected)
+
+    def _worth(self) -> ValueModel:
+        if self.worth is None:
+            raise ModelError("the model does not know what SKUs are worth; fit it again with this version")
+        return self.worth
 
     def save(self, folder: str | Path) -> Path:
         """Write the model to a new folder: JSON and LightGBM's own text, no pickle.
@@ -207,8 +227,9 @@ class HitModel:
             "logistic_counts": list(self.logistic_counts),
             "thresholds": self.thresholds,
             "promises": {name: promise.to_dict() for name, promise in self.promises.items()},
-            "value_curve": self.value_curve,
+            "worth": None if self.worth is None else self.worth.to_dict(),
             "belief": None if self.belief is None else self.belief.to_dict(),
+            "demand": None if self.demand is None else self.demand.to_dict(),
         }
 
 
@@ -247,8 +268,9 @@ def open_model(folder: str | Path) -> HitModel:
                 name: (ScalePromise if name == "scale" else StopPromise).from_dict(promise)
                 for name, promise in values["promises"].items()
             },
-            value_curve=values["value_curve"],
+            worth=None if values["worth"] is None else ValueModel.from_dict(values["worth"]),
             belief=None if values["belief"] is None else Belief.from_dict(values["belief"]),
+            demand=None if values.get("demand") is None else Demand.from_dict(values["demand"]),
             report=values["report"],
             version=values["version"],
         )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hitfinder.features import count_pairs, features
+from hitfinder.features import count_pairs, features, observe
 from hitfinder.models.hit_model import HitModel
 from hitfinder.settings import Settings
 from hitfinder.warehouse import build, frame, load_sql
@@ -90,8 +90,7 @@ def look(con: Any, model: HitModel, moment: pd.Timestamp, closed: list[str]) -> 
         """
     )
     con.unregister("closed_source")
-    build(con, "visible")
-    build(con, "totals")
+    observe(con)
     count_pairs(con, list(model.rates["rate"]))
     rows = con.execute("select * from skus order by sku_id").df()
     table = model.describe(features(con, model.rates), rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
 import re
@@ -100,15 +101,21 @@ def metric_values(report: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
 
-def flat(values: dict[str, Any], before: str = "") -> dict[str, str]:
-    """Flatten nested settings.
+OVERRIDES = ("costs.category", "costs.sku")
 
-    >>> flat({"seed": 0, "label": {"metric": "revenue"}})
-    {'seed': '0', 'label.metric': 'revenue'}
+
+def flat(values: dict[str, Any], before: str = "") -> dict[str, str]:
+    """Flatten nested settings; what is said of single categories or SKUs stays together, under no name of theirs.
+
+    >>> flat({"seed": 0, "costs": {"shipping": 3.0, "category": {"sofa (L)": {"shipping": 40.0}}}})
+    {'seed': '0', 'costs.shipping': '3.0', 'costs.category': '{"sofa (L)": {"shipping": 40.0}}'}
     """
     out: dict[str, str] = {}
     for name, value in values.items():
-        if isinstance(value, dict):
+        if f"{before}{name}" in OVERRIDES:
+            if value:
+                out[f"{before}{name}"] = json.dumps(value, ensure_ascii=False, sort_keys=True)
+        elif isinstance(value, dict):
             out.update(flat(value, f"{before}{name}."))
         else:
             out[f"{before}{name}"] = str(value)

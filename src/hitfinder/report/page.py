@@ -33,6 +33,7 @@ def render_page(content: Content) -> str:
         rows=_rows(content, top),
         top=percent(top),
         actions=ACTIONS,
+        ranged="expected_value_low" in table,
         hindsight=hindsight_block(content.hindsight, content.language) if content.hindsight else "",
         style=style,
         script=script,
@@ -84,9 +85,17 @@ def _rows(content: Content, top: float) -> list[dict[str, Any]]:
             "band": _band(low / top, high / top) if known else None,
             "mark": "" if pd.isna(probability) else f"{min(max(100 * probability / top - 0.75, 0), 98.5):.1f}",
             "value": none if pd.isna(value) else f"{value:,.{value_decimals}f}",
+            "value_range": _value_range(row, value_decimals, content.words),
             "reasons": [t for t in (_text(row[r]) for r in REASONS) if t],
         })  # fmt: skip
     return rows
+
+
+def _value_range(row: dict[Any, Any], decimals: int, words: dict[str, str]) -> str:
+    low, high = row.get("expected_value_low"), row.get("expected_value_high")
+    if pd.isna(low) or pd.isna(high):
+        return ""
+    return words["range"].format(low=f"{low:,.{decimals}f}", high=f"{high:,.{decimals}f}")
 
 
 def _band(low: float, high: float) -> tuple[str, str]:

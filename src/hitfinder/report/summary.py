@@ -25,6 +25,7 @@ def summary_of(model: HitModel) -> dict[str, Any]:
         "ranked_by": "hitfinder" if model.winner in LEARNED else model.winner,
         "note": report.get("note", ""),
         "metric": report.get("metric", ""),
+        **({"unknown_costs": report["unknown_costs"]} if report.get("unknown_costs") else {}),
         "n_trained": report.get("n_skus", 0),
         "rules": sorted(rules, key=lambda r: -r["average_precision"]),
         "model": {**row(best), "name": "hitfinder"} if "average_precision" in metrics.get(best, {}) else {},

@@ -16,12 +16,15 @@ __all__ = ["write_workbook"]
 
 # What a buyer reads comes first, what a machine needs last.
 ORDER = ("rank", "action", "sku_id", "title", "category", "price", "hit_probability", "hit_probability_low",
-         "hit_probability_high", "expected_value", "reason_1", "reason_2", "reason_3", "batch_id", "image_url",
+         "hit_probability_high", "expected_value",
+         "expected_value_low", "expected_value_high", "reason_1", "reason_2", "reason_3", "batch_id", "image_url",
          "model_version", "as_of")  # fmt: skip
 WIDTHS = {"rank": 7, "action": 12, "sku_id": 22, "title": 34, "category": 16, "price": 10, "hit_probability": 13,
-          "hit_probability_low": 12, "hit_probability_high": 12, "expected_value": 14, "reason_1": 36, "reason_2": 36,
+          "hit_probability_low": 12, "hit_probability_high": 12, "expected_value": 14,
+          "expected_value_low": 13, "expected_value_high": 13, "reason_1": 36, "reason_2": 36,
           "reason_3": 36, "batch_id": 12, "image_url": 13, "model_version": 18, "as_of": 17}  # fmt: skip
-NUMBERS = ("price", "hit_probability", "hit_probability_low", "hit_probability_high", "expected_value")
+NUMBERS = ("price", "hit_probability", "hit_probability_low", "hit_probability_high", "expected_value",
+           "expected_value_low", "expected_value_high")  # fmt: skip
 FILLS = {"scale": ("#0B5D4B", "#D8F1E8"), "test": ("#6B4400", "#FCECC9"), "stop": ("#454F5B", "#E6E9ED")}
 MAX_ROWS = 1_048_575  # below the headings
 MAX_LINKS = 65_000  # Excel refuses a sheet with more than 65,530
@@ -75,6 +78,8 @@ def _list_sheet(book: Any, content: Content) -> None:
             {**look, "num_format": "0.0%", "font_color": "#5A6673"})),
         "hit_probability": book.add_format({**look, "num_format": "0.0%", "bold": True}),
         "expected_value": book.add_format({**look, "num_format": _number_format(table["expected_value"])}),
+        **dict.fromkeys(("expected_value_low", "expected_value_high"), book.add_format(
+            {**look, "num_format": _number_format(table["expected_value"]), "font_color": "#5A6673"})),
         "sku_id": book.add_format({**look, "num_format": "@"}),
         "as_of": book.add_format({**look, "num_format": "yyyy-mm-dd hh:mm", "align": "left"}),
         "action": book.add_format({**look, "bold": True, "align": "center"}),

@@ -37,6 +37,7 @@ A grain of SKU x period x channel x creative can't hold a report and its revisio
 that was known late. Everything measured is filled in: no count is NULL.
 """
 
+from hitfinder.simulate.broken import BREAKS, break_steps
 from hitfinder.simulate.market import Market, cut_off, simulate, write_market
 
-__all__ = ["Market", "cut_off", "simulate", "write_market"]
+__all__ = ["BREAKS", "Market", "break_steps", "cut_off", "simulate", "write_market"]

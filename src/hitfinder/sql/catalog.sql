@@ -5,7 +5,9 @@ with
 first_signals as (
     select
         sku_id,
-        min(period_start) as first_period
+        min(period_start) as first_period,
+        -- As much as was ever reported, revised or not: no moment has known more.
+        sum(units) as most_units
     from reports
     group by sku_id
 ),
@@ -18,6 +20,8 @@ launched as (
         skus.category,
         skus.price,
         skus.title,
+        -- Only a stock that can have run out matters; of the others nothing has to be looked up.
+        case when skus.stock > 0 and first_signals.most_units >= skus.stock then skus.stock end as reached_stock,
         -- A SKU without a launch and without a signal is launched now: it has been on trial for no time at all.
         coalesce(skus.launched_at, first_signals.first_period, scope.as_of) as launched_at
     from skus
@@ -38,7 +42,8 @@ filled as (
         coalesce(category, '(none)') as category,
         cast(price as double) as price,
         title,
-        launched_at
+        launched_at,
+        reached_stock
     from launched
 )
 

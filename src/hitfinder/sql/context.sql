@@ -29,8 +29,8 @@ described as (
         priced.revenue,
         priced.refunds,
         priced.spend,
-        priced.days as age_days,
-        priced.days * 86400.0 / scope.test_seconds as age_share,
+        priced.age_days,
+        priced.age_days * 86400.0 / scope.test_seconds as age_share,
         priced.active_periods,
         priced.active_periods / greatest(priced.days * 86400.0 / scope.period_seconds, 1) as active_share,
         case when priced.last_seen_days is not null then greatest(priced.days - priced.last_seen_days, 0) end

@@ -1,6 +1,7 @@
 -- totals: each SKU's counts so far at each moment. A count that was not measured is NULL, not 0.
+-- `days` are those on trial and in stock: what a rate per day is counted on. `age_days` go on when it has sold out.
 -- Grain: as_of, sku_id.
--- Reads: moments, catalog, visible.
+-- Reads: moments, catalog, visible, stock_outs.
 with
 summed as (
     select
@@ -16,11 +17,11 @@ summed as (
         cast(sum(revenue) as double) as revenue,
         cast(sum(refunds) as double) as refunds,
         cast(sum(spend) as double) as spend,
-        count(distinct period_start) as active_periods,
-        count(distinct period_start) filter (where is_after_launch) as again_periods,
-        count(distinct channel) as channels,
-        count(distinct creative_id) as creatives,
-        max(since_launch) as last_seen_days
+        count(distinct period_start) filter (where is_in_stock) as active_periods,
+        count(distinct period_start) filter (where is_in_stock and is_after_launch) as again_periods,
+        count(distinct channel) filter (where is_in_stock) as channels,
+        count(distinct creative_id) filter (where is_in_stock) as creatives,
+        max(since_launch) filter (where is_in_stock) as last_seen_days
     from visible
     group by as_of, sku_id
 ),
@@ -34,9 +35,12 @@ aged as (
         catalog.category,
         catalog.price,
         catalog.launched_at,
-        greatest(epoch(moments.as_of) - epoch(catalog.launched_at), 0) / 86400.0 as days
+        greatest(least(epoch(moments.as_of), stock_outs.sold_out_second) - epoch(catalog.launched_at), 0) / 86400.0
+        as days,
+        greatest(epoch(moments.as_of) - epoch(catalog.launched_at), 0) / 86400.0 as age_days
     from moments
     inner join catalog on moments.sku_id = catalog.sku_id
+    left join stock_outs on moments.as_of = stock_outs.as_of and moments.sku_id = stock_outs.sku_id
 ),
 
 joined as (

@@ -1,5 +1,5 @@
 -- One row per SKU x period x channel. A kind that the format can't tell of is NULL; one that it can is at least 0.
--- Reads `judged_events`.
+-- Reads `judged_events` and `order_credits` (as_logged.sql or attribution.sql).
 with kept as (
     select * from judged_events
     where rule is null and kind <> 'ignored'
@@ -14,7 +14,7 @@ period_ends as (
     group by period_start
 ),
 
-counted as (
+audience as (
     select
         sku_id,
         period_start,
@@ -23,12 +23,6 @@ counted as (
         count(*) filter (where kind = '{click_kind}') as clicks,
         count(*) filter (where kind = 'favorites') as favorites,
         count(*) filter (where kind = 'carts') as carts,
-        -- One visit that buys twice is one order; a purchase that names no visit is an order of its own.
-        count(distinct order_key) filter (where kind = 'orders' and order_known)
-            + count(*) filter (where kind = 'orders' and not order_known) as orders,
-        coalesce(sum({units}) filter (where kind = 'orders'), 0) as units,
-        coalesce(sum(amount) filter (where kind = 'orders'), 0) as revenue,
-        coalesce(sum(amount) filter (where kind = 'refunds'), 0) as refunds,
         -- Who came or bought. Where events name nobody, visitors were not measured.
         case
             when count(*) filter (where kind not in ('impressions', 'refunds')) = 0 then 0
@@ -37,6 +31,38 @@ counted as (
         end as visitors
     from kept
     group by sku_id, period_start, channel
+),
+
+-- A channel may be credited with an order in a period in which nobody came through it.
+grain as (
+    select sku_id, period_start, channel from audience
+    union
+    select sku_id, period_start, channel from order_credits
+),
+
+counted as (
+    select
+        grain.sku_id,
+        grain.period_start,
+        grain.channel,
+        coalesce(audience.impressions, 0) as impressions,
+        coalesce(audience.clicks, 0) as clicks,
+        coalesce(audience.favorites, 0) as favorites,
+        coalesce(audience.carts, 0) as carts,
+        case when audience.sku_id is null then 0 else audience.visitors end as visitors,
+        coalesce(order_credits.orders, 0) as orders,
+        coalesce(order_credits.units, 0) as units,
+        coalesce(order_credits.revenue, 0) as revenue,
+        coalesce(order_credits.refunds, 0) as refunds
+    from grain
+    left join audience
+        on audience.sku_id = grain.sku_id
+        and audience.period_start = grain.period_start
+        and audience.channel is not distinct from grain.channel
+    left join order_credits
+        on order_credits.sku_id = grain.sku_id
+        and order_credits.period_start = grain.period_start
+        and order_credits.channel is not distinct from grain.channel
 ),
 
 measured as (

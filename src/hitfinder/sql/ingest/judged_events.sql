@@ -59,6 +59,7 @@ judged as (
         person is not null as person_known,
         hash(coalesce(order_id, session)) as order_key,
         order_id is not null or session is not null as order_known,
+        order_id is not null as order_named,
         cast(quantity as bigint) as quantity,
         try_cast(coalesce(amount, price * coalesce(quantity, 1)) as decimal(38, 4)) as amount,
         case when rule is not null then cast(to_json(content) as varchar) end as content,

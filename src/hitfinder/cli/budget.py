@@ -1,0 +1,79 @@
+"""The coming week's money: `budget`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hitfinder.cli.options import (
+    as_of_option,
+    language_option,
+    moment_of,
+    path_out,
+    settings_file,
+    settings_of,
+    signals_and_skus,
+    tables_of,
+    working,
+    wrote,
+)
+
+__all__ = ["budget"]
+
+
+@click.command()
+@signals_and_skus
+@settings_file
+@as_of_option
+@click.option("--total", type=click.FloatRange(0, min_open=True), required=True, help="The most to spend in the week.")
+@click.option("--target-roi", type=click.FloatRange(0), help="The least revenue less returns per unit of spend, over "
+              "all lines together.  [default: that of the settings]")  # fmt: skip
+@click.option("--cautious", type=click.FloatRange(0.5, 1, max_open=True), help="Meet the target with this chance "
+              "rather than on average.")  # fmt: skip
+@click.option(
+    "--model", help="Choose untested SKUs by the hit probability of this model: a registered one, or a folder."
+)
+@click.option("--limits", type=path_out, help="Floors and caps of single lines: a table sku_id, channel, floor, cap.")
+@language_option
+@click.option("--out", type=path_out, multiple=True, help="Write the plan: .html, .xlsx, .csv, .parquet; repeatable.")
+def budget(
+    data: Path | None,
+    signals: str | None,
+    skus: str | None,
+    settings_path: Path | None,
+    as_of: str | None,
+    total: float,
+    target_roi: float | None,
+    cautious: float | None,
+    model: str | None,
+    limits: Path | None,
+    language: str,
+    out: tuple[Path, ...],
+) -> None:
+    """Split the coming week's money over SKUs and channels to the greatest expected profit at a target return."""
+    from hitfinder.budget import split_budget
+    from hitfinder.report.budget import check_form, say_budget, write_budget
+
+    signals, skus = tables_of(data, signals, skus)
+    for path in out:
+        check_form(path)
+    fitted = None
+    if model is not None:
+        from hitfinder.registry import load_model
+
+        fitted = load_model(model)
+    with working("Splitting the budget"):
+        done = split_budget(
+            signals,
+            skus,
+            settings_of(settings_path, data),
+            total=total,
+            target_roi=target_roi,
+            cautious=cautious,
+            model=fitted,
+            limits=None if limits is None else str(limits),
+            as_of=moment_of(as_of),
+        )
+    click.echo("\n".join(say_budget(done, language)))
+    wrote([write_budget(done, path, language=language) for path in out])

@@ -1,0 +1,87 @@
+"""What is weak, and what to change first: `diagnose`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hitfinder.cli.options import (
+    a_model,
+    as_of_option,
+    language_option,
+    moment_of,
+    path_out,
+    settings_of,
+    signals_and_skus,
+    tables_of,
+    working,
+    wrote,
+)
+
+__all__ = ["diagnose"]
+
+
+@click.command()
+@signals_and_skus
+@a_model
+@click.option(
+    "--settings",
+    "settings_path",
+    type=path_out,
+    help="Settings (TOML); without, those beside the data, else those that the model was fitted with.",
+)
+@as_of_option
+@click.option("--previous", help="Last week's diagnosis (.csv or .parquet): tiers change only past a margin.")
+@language_option
+@click.option(
+    "--out", type=path_out, multiple=True, required=True, help="A .html, .xlsx, .csv or .parquet file; repeatable."
+)
+def diagnose(
+    data: Path | None,
+    signals: str | None,
+    skus: str | None,
+    model: str,
+    settings_path: Path | None,
+    as_of: str | None,
+    previous: str | None,
+    language: str,
+    out: tuple[Path, ...],
+) -> None:
+    """Tell each SKU's tier, the weak step of its funnel, and what to change first."""
+    from hitfinder.diagnosis import diagnose as look
+    from hitfinder.ranking import sku_columns
+    from hitfinder.registry import load_model
+    from hitfinder.report import check_suffix
+    from hitfinder.report.diagnosis import write_diagnosis
+
+    signals, skus = tables_of(data, signals, skus)
+    for path in out:
+        check_suffix(path)
+    fitted = load_model(model)
+    beside = settings_path is not None or (data is not None and (data / "hitfinder.toml").is_file())
+    settings = settings_of(settings_path, data) if beside else fitted.settings
+    with working("Looking at every step"):
+        found = look(
+            fitted, signals, skus, as_of=moment_of(as_of), previous=previous, language=language, settings=settings
+        )
+    counts = found["weak_step"].value_counts()
+    weak = sum(int(counts.get(step, 0)) for step in ("click", "cart", "order", "return"))
+    click.echo(
+        f"{len(found)} SKUs: {weak} with a weak step, {counts.get('nothing', 0)} without, "
+        f"{counts.get('too_little', 0)} seen too little to say"
+    )
+    columns = sku_columns(skus)
+    wrote(
+        [
+            write_diagnosis(
+                found,
+                path,
+                skus=columns,
+                language=language,
+                model_version=fitted.version,
+                false_share=settings.diagnosis.false_share,
+            )
+            for path in out
+        ]
+    )

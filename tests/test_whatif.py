@@ -1,0 +1,137 @@
+"""What if: answers against a ledger made by hand, break-evens that break even, and the deal that both sides gain by."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hitfinder.elasticity import DEFAULT, fit_elasticity
+from hitfinder.errors import DataError, SettingsError
+from hitfinder.settings import parse_settings
+from hitfinder.whatif import Change, what_if
+
+COSTS = {
+    "platform_fee": 0.05, "payment_fee": 0.0, "commission": 0.2, "coupons": 0.1, "shipping": 3.0,
+    "freight_insurance": 0.5, "return_handling": 0.0, "resellable": 1.0,
+}  # fmt: skip
+SETTINGS = parse_settings({"label": {"outcome_window": "28d"}, "costs": COSTS})
+SKUS = pd.DataFrame({"sku_id": ["a", "b"], "category": ["x", "y"], "price": [50.0, 20.0], "unit_cost": [15.0, 8.0]})
+
+
+def sales(refunds=0.0):
+    days = pd.date_range("2025-01-06", periods=28, freq="D")
+    rows = [
+        {"sku_id": sku, "period_start": day, "impressions": 1000, "clicks": 40, "orders": 2, "units": 2,
+         "revenue": 2 * price, "refunds": refunds, "spend": 6.0}
+        for sku, price in (("a", 50.0), ("b", 20.0)) for day in days
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def profit_by_hand(price, cost, *, orders, commission=0.2, coupons=0.1, spend=168.0):
+    revenue = orders * price
+    return revenue * (1 - 0.05 - commission - coupons) - 3.5 * orders - cost * orders - spend
+
+
+def test_no_change_changes_nothing_and_is_the_ledger_s_profit():
+    answer = what_if(sales(), SKUS, SETTINGS, Change())
+    want = [profit_by_hand(50, 15, orders=56), profit_by_hand(20, 8, orders=56)]
+    assert answer.skus["profit"].tolist() == pytest.approx(want)
+    assert answer.skus["new_profit"].tolist() == pytest.approx(want)
+    assert answer.total["break_even_traffic"] == pytest.approx(0)
+
+
+def test_commission_down_and_traffic_up():
+    answer = what_if(sales(), SKUS, SETTINGS, Change(commission=-0.03, traffic=0.10))
+    want = [profit_by_hand(p, c, orders=61.6, commission=0.17) for p, c in ((50, 15), (20, 8))]
+    assert answer.skus["new_profit"].tolist() == pytest.approx(want)
+    low, high = answer.commission_range
+    # At the lower end influencers earn what they do now; at the upper end the merchant does.
+    assert low == pytest.approx(0.2 / 1.1)
+    at_high = what_if(sales(), SKUS, SETTINGS, Change(commission=high - 0.2, traffic=0.10))
+    assert at_high.total["difference"] == pytest.approx(0, abs=1e-6)
+    assert answer.commission_now == pytest.approx(0.2)
+
+
+def test_where_the_traffic_costs_more_than_it_brings_no_commission_pleases_both():
+    answer = what_if(sales(), SKUS, SETTINGS, Change(traffic=0.01, spend=500.0))
+    assert answer.commission_range is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"price": 0.1}, {"price": -0.2, "elasticity": -1.2}, {"coupons": 0.05}, {"commission": 0.04, "spend": 90.0}],
+)
+def test_at_the_break_even_traffic_profit_is_what_it_was(change):
+    needed = what_if(sales(2.0), SKUS, SETTINGS, Change(**change)).total["break_even_traffic"]
+    again = what_if(sales(2.0), SKUS, SETTINGS, Change(**change, traffic=needed))
+    assert again.total["difference"] == pytest.approx(0, abs=1e-6)
+
+
+def test_demand_answers_to_the_price_that_is_paid_coupons_included():
+    up = what_if(sales(), SKUS, SETTINGS, Change(price=0.1, elasticity=-2.0)).skus
+    assert up["new_revenue"][0] == pytest.approx(56 * 50 * 1.1 * 1.1**-2)
+    orders = 56 * 1.1**-2
+    assert up["new_profit"][0] == pytest.approx(profit_by_hand(55, 15, orders=orders))
+    cheaper = what_if(sales(), SKUS, SETTINGS, Change(coupons=0.09, elasticity=-2.0)).skus
+    orders = 56 * (0.81 / 0.9) ** -2
+    assert cheaper["new_profit"][0] == pytest.approx(profit_by_hand(50, 15, orders=orders, coupons=0.19))
+
+
+def test_the_answer_says_where_its_elasticity_is_from():
+    answer = what_if(sales(), SKUS, SETTINGS, Change(price=0.1))
+    assert (answer.elasticity.source, answer.elasticity.value, answer.given) == ("default", DEFAULT, False)
+    assert what_if(sales(), SKUS, SETTINGS, Change(price=0.1, elasticity=-1)).given
+
+
+@pytest.mark.parametrize("truth", [-0.5, -1.5, -3.0])
+def test_elasticity_is_recovered_where_prices_varied(truth):
+    rng = np.random.default_rng(5)
+    n = 50 * 12
+    weeks = pd.DataFrame({"sku_id": np.repeat(np.arange(50), 12), "traffic": rng.integers(200, 900, n),
+                          "price": rng.choice([70.0, 85.0, 100.0], n)})  # fmt: skip
+    base = np.exp(rng.normal(0, 0.5, 50))[weeks["sku_id"]] * 0.04
+    weeks["units"] = rng.poisson(weeks["traffic"] * base * (weeks["price"] / 85) ** truth)
+    found = fit_elasticity(weeks)
+    assert found.source == "learned"
+    assert abs(found.value - truth) < 3 * found.sd
+    assert found.sd < 0.3
+
+
+def test_little_evidence_leaves_the_default_to_speak():
+    weeks = pd.DataFrame(
+        {"sku_id": np.repeat([1, 2, 3], 2), "traffic": 50.0, "price": [9.0, 10.0] * 3, "units": [1, 1] * 3}
+    )
+    found = fit_elasticity(weeks)
+    assert found.source == "default"
+    assert abs(found.value - DEFAULT) < 0.3
+
+
+def test_only_those_asked_about_count():
+    answer = what_if(sales(), SKUS, SETTINGS, Change(traffic=0.1), only={"category": ["y"]})
+    assert answer.skus["sku_id"].tolist() == ["b"]
+    with pytest.raises(SettingsError, match="no SKU has category 'z'"):
+        what_if(sales(), SKUS, SETTINGS, Change(), only={"category": ["z"]})
+    with pytest.raises(SettingsError, match="expected a column of skus"):
+        what_if(sales(), SKUS, SETTINGS, Change(), only={"colour": ["z"]})
+
+
+def test_what_can_not_be_is_refused():
+    with pytest.raises(SettingsError, match=r"commission: a change of -0\.300 makes it -0\.100 for a"):
+        what_if(sales(), SKUS, SETTINGS, Change(commission=-0.3))
+    with pytest.raises(SettingsError, match="elasticity: expected a number from -20 to 0"):
+        Change(elasticity=2.0)
+    with pytest.raises(SettingsError, match="price: expected a change"):
+        Change(price=-2.0)
+    with pytest.raises(DataError, match="expected sales in the 28 days"):
+        what_if(sales(), SKUS, SETTINGS, Change(), as_of="2025-06-01")
+
+
+def test_unknown_costs_are_named_and_the_difference_stands():
+    unknown = parse_settings({"costs": {name: rate for name, rate in COSTS.items() if name != "commission"}})
+    known = what_if(sales(), SKUS, SETTINGS, Change(commission=-0.03))
+    other = what_if(sales(), SKUS, unknown, Change(commission=-0.03))
+    assert "commission" in other.unknown_costs
+    assert other.total["difference"] == pytest.approx(known.total["difference"])
+    assert other.commission_now is None
