@@ -70,9 +70,10 @@ def label(con: Any, settings: Settings, *, outcomes_given: bool) -> pd.DataFrame
     -------
     pandas.DataFrame
         `sku_id, within_group, launched_at, value, known_at, group_skus, standing, hit, problem, is_completed,
-        seen_value`, ordered by launch and SKU. `standing` is the share of the group worth less, in (0, 1). `problem` is NULL, `too_small`
-        or `all_equal`; rows with a problem have no usable `hit`. `is_completed` tells whose `value` was completed
-        because it had sold out (see sql/labels.sql); `seen_value` is what was really counted.
+        seen_value`, ordered by launch and SKU. `standing` is the share of the group worth less, in (0, 1).
+        `problem` is NULL, `too_small` or `all_equal`; rows with a problem have no usable `hit`.
+        `is_completed` tells whose `value` was completed because it had sold out (see sql/labels.sql);
+        `seen_value` is what was really counted.
 
     Raises
     ------
