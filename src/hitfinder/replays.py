@@ -19,10 +19,11 @@ from scipy.stats import spearmanr
 from hitfinder.admission import admit_signals_and_skus, say_where_ids_differ
 from hitfinder.blocks import Block, PriceAlone, block_of, play_ours, play_policy
 from hitfinder.cohorts import forward_folds
+from hitfinder.costs import unknown_costs
 from hitfinder.errors import NotEnoughHistoryError, SettingsError
 from hitfinder.features import set_scope
 from hitfinder.history import moment_of_knowledge
-from hitfinder.labels import label, parse_metric
+from hitfinder.labels import PROFIT, label, parse_metric
 from hitfinder.policies import FullTest, peers
 from hitfinder.report.replay import OURS, draw_replay, say_replay, summarise_replay
 from hitfinder.settings import Settings
@@ -136,6 +137,7 @@ def replay(
         given = outcomes is not None
         set_scope(con, settings, moment)
         every = label(con, settings, outcomes_given=given)
+        unknown = unknown_costs(con) if settings.label.metric == PROFIT and not given else ""
         labels = every[every["problem"].isna()].reset_index(drop=True)
         folds = forward_folds(labels, settings.model.folds, min_train=MIN_FOLD_SKUS, min_hits=MIN_FOLD_HITS)
         if not folds:
@@ -184,6 +186,8 @@ def replay(
         con.close()
     if controls and PRICE not in set(results["policy"]):
         notes.append(f"{PRICE}: not played, prices are not known")
+    if unknown:
+        notes.append(f"costs that nobody gave, so not in the profit: {unknown}")
     summary = summarise_replay(results, seed=settings.seed)
     return ReplayReport(results, summary, tuple(notes), pd.DataFrame(promises))
 

@@ -71,8 +71,9 @@ class SignalSettings(_Section):
 class LabelSettings(_Section):
     """What a hit is.
 
-    `metric`: a counted column, `click_rate`, `profit` (see `[costs]`), or a rate such as `revenue / impressions`, summed over the outcome
-    window. `top_share` of the group named by `within` are hits, or every SKU with at least `min_value`.
+    `metric`: a counted column, `click_rate`, `profit` (see `[costs]`), or a rate such as `revenue / impressions`, summed
+    over the outcome window. `top_share` of the group named by `within` are hits, or every SKU with at least
+    `min_value`.
     """
 
     test_window: Duration = pd.Timedelta(days=7)
@@ -270,8 +271,8 @@ class BudgetSettings(_Section):
 class StockSettings(_Section):
     """When `hitfinder stock` calls for more of a SKU.
 
-    `alert_share`: stock below this share of what the outcome window is expected to ask for is low. `lead_time`: how long
-    goods take from order to shelf; a reorder has to last for that time too.
+    `alert_share`: stock below this share of what the outcome window is expected to ask for is low. `lead_time`: how
+    long goods take from order to shelf; a reorder has to last for that time too.
     """
 
     alert_share: Annotated[float, Field(gt=0, le=10)] = 0.20

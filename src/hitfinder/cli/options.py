@@ -127,6 +127,8 @@ def say_report(report: dict[str, Any]) -> None:
         mark = "  <- ranks" if name == report["ranked_by"] else ""
         click.echo(f"   {name:24}{m['average_precision']:>18.3f}{m['hits_at_k']:>11.3f}{m['value_at_k']:>12.3f}{mark}")
     click.echo(f"   {report['note']}")
+    if report.get("unknown_costs"):
+        click.echo(f"   costs that nobody gave, so not in the profit: {report['unknown_costs']}")
 
 
 def wrote(paths: Any) -> None:

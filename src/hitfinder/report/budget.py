@@ -13,6 +13,7 @@ import pandas as pd
 from hitfinder.budget import Budget
 from hitfinder.errors import DataError
 from hitfinder.report.budget_pictures import draw_curve, draw_money
+from hitfinder.report.ledger import name_costs
 from hitfinder.report.lists import harmless
 from hitfinder.report.pages import digest, resource, template
 from hitfinder.report.whole import replacing
@@ -67,7 +68,7 @@ def say_budget(budget: Budget, language: str = "en") -> list[str]:
         said.append(words["said_next"].format(next_profit=f"{told['next_total_profit']:,.2f}"))
     said += [_explore(told, words), _bought(told, words)]
     if told["unknown_costs"]:
-        said.append(words["said_unknown"].format(names=words["and"].join(told["unknown_costs"])))
+        said.append(words["said_unknown"].format(names=name_costs(", ".join(told["unknown_costs"]), language)))
     for name, count in (("said_unprofitable", told["unprofitable_lines"]), ("said_paused", told["paused"])):
         if count:
             said.append(words[name].format(n=count))

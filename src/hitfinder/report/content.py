@@ -12,6 +12,7 @@ import pandas as pd
 
 from hitfinder.errors import DataError
 from hitfinder.promise import ScalePromise, StopPromise
+from hitfinder.report.ledger import name_costs
 from hitfinder.report.words import load_words
 
 __all__ = ["ACTIONS", "BESIDE", "COLUMNS", "REASONS", "Content", "decimals_of", "percent", "prepare", "text_of"]
@@ -213,7 +214,12 @@ def _facts(said: dict[str, Any], words: dict[str, str]) -> list[tuple[str, str]]
     for key, value in said.items():
         if key in ("note", "rules", "model", "k", "promises") or value is None:
             continue
-        text = words.get(f"metric_{value}", str(value)) if key == "metric" else text_of(value)
+        if key == "metric":
+            text = words.get(f"metric_{value}", str(value))
+        elif key == "unknown_costs":
+            text = name_costs(str(value), "zh" if words["lang"].startswith("zh") else "en")
+        else:
+            text = text_of(value)
         facts.append((words.get(key, key), text))
     return facts
 

@@ -10,7 +10,7 @@ import pandas as pd
 from hitfinder.ledger import BY, COSTS, MONEY_LINES
 from hitfinder.report.tables import Column, Paper
 
-__all__ = ["draw_steps", "ledger_paper", "unknown_sentence"]
+__all__ = ["draw_steps", "ledger_paper", "name_costs", "unknown_sentence"]
 
 WORDS: dict[str, dict[str, Any]] = {
     "en": {
@@ -123,9 +123,17 @@ def ledger_paper(table: pd.DataFrame, total: pd.DataFrame, language: str = "en")
 
 def unknown_sentence(unknown_costs: str, language: str) -> str:
     """Say which costs are not in a sum; `unknown_costs` are their names, joined by ", "."""
+    return str(WORDS[language]["unknown"].format(names=name_costs(unknown_costs, language)))
+
+
+def name_costs(unknown_costs: str, language: str) -> str:
+    """Name costs in a reader's words; `unknown_costs` are their fields, joined by ", ".
+
+    >>> name_costs("unit_cost, shipping", "zh")
+    '货品成本、运费'
+    """
     names = WORDS[language]["names"]
-    told = (", " if language == "en" else "、").join(names.get(name, name) for name in unknown_costs.split(", "))
-    return str(WORDS[language]["unknown"].format(names=told))
+    return (", " if language == "en" else "、").join(str(names.get(n, n)) for n in unknown_costs.split(", "))
 
 
 def draw_steps(total: pd.DataFrame, language: str = "en") -> str:
