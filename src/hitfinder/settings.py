@@ -71,8 +71,8 @@ class SignalSettings(_Section):
 class LabelSettings(_Section):
     """What a hit is.
 
-    `metric`: a counted column, `click_rate`, `profit` (see `[costs]`), or a rate such as `revenue / impressions`, summed
-    over the outcome window. `top_share` of the group named by `within` are hits, or every SKU with at least
+    `metric`: a counted column, `click_rate`, `profit` (see `[costs]`), or a rate such as `revenue / impressions`,
+    summed over the outcome window. `top_share` of the group named by `within` are hits, or every SKU with at least
     `min_value`.
     """
 
