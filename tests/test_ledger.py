@@ -198,3 +198,50 @@ def test_weeks_begin_on_monday():
     table = ledger(signals, skus, parse_settings({}), by=("period_start",), every=WEEK)
     assert set(table["period_start"].dt.day_of_week) == {0}
     assert len(table) == 9
+
+
+def test_skus_that_are_not_listed_are_in_the_ledger_and_named():
+    signals = some_signals(
+        [[sku, "2025-01-06", "s", 10, 1, 1, revenue, 0.0, 1.0] for sku, revenue in (("a", 100.0), ("c", 500.0))]
+    )
+    skus = pd.DataFrame({"sku_id": ["a"], "price": [100.0], "unit_cost": [30.0]})
+    with pytest.warns(UserWarning, match="1 SKUs with signals are not listed"):
+        whole, each = ledgers(signals, skus, parse_settings({"costs": RATES}), by=((), ("sku_id",)))
+    assert whole["revenue"].iloc[0] == 600
+    assert each.set_index("sku_id")["unknown_costs"].to_dict() == {"a": "", "c": "unit_cost"}
+
+
+def test_what_only_some_reports_count_is_unknown_of_the_others():
+    signals = some_signals(
+        [
+            ["a", "2025-01-06", "x", 10, 10, 10, 1000.0, 0.0, 1.0],
+            ["a", "2025-01-06", "y", 10, None, None, 1000.0, 0.0, 1.0],
+        ]
+    )
+    skus = pd.DataFrame({"sku_id": ["a"], "price": [100.0], "unit_cost": [50.0]})
+    table = ledger(signals, skus, parse_settings({"costs": RATES}), by=("channel",)).set_index("channel")
+    assert table["unknown_costs"].to_dict() == {"x": "", "y": "cost_of_goods, freight_insurance, shipping"}
+
+
+def test_ads_without_spend_and_impressions_are_unknown_whatever_their_rate():
+    signals = pd.DataFrame({"sku_id": ["a"], "period_start": ["2025-01-06"], "orders": 1, "units": 1, "revenue": 90.0,
+                            "refunds": 0.0})  # fmt: skip
+    skus = pd.DataFrame({"sku_id": ["a"], "price": [90.0], "unit_cost": [50.0]})
+    row = ledger(signals, skus, parse_settings({"costs": {**RATES, "ad_cost": 30.0}})).iloc[0]
+    assert row["unknown_costs"] == "spend"
+
+
+def test_a_ledger_of_nothing_and_a_ledger_without_money():
+    skus = pd.DataFrame({"sku_id": ["a"], "price": [90.0]})
+    seen = pd.DataFrame({"sku_id": ["a"], "period_start": ["2025-01-06"], "clicks": [5]})
+    assert pd.isna(ledger(seen, skus, parse_settings({}))["contribution"].iloc[0])
+    sold = some_signals([["a", "2025-01-06", "s", 10, 1, 1, 90.0, 0.0, 1.0]])
+    with pytest.warns(UserWarning, match="not listed"):
+        table = ledger(sold, skus.iloc[:0], parse_settings({}))
+    assert table["revenue"].tolist() == [90]
+
+
+def test_a_category_that_no_sku_is_of_is_named():
+    signals, skus = market()
+    with pytest.warns(UserWarning, match="no SKU is of 'Dresses'"):
+        ledger(signals, skus, parse_settings({"costs": {"category": {"Dresses": {"commission": 0.3}}}}))

@@ -124,6 +124,11 @@ def test_what_can_not_be_is_refused():
         Change(elasticity=2.0)
     with pytest.raises(SettingsError, match="price: expected a change"):
         Change(price=-2.0)
+    for spend in (float("nan"), float("inf")):
+        with pytest.raises(SettingsError, match="spend: expected an amount"):
+            Change(spend=spend)
+    with pytest.raises(SettingsError, match=r"spend: .* takes more than the 336\.00 that was spent"):
+        what_if(sales(), SKUS, SETTINGS, Change(spend=-1000.0))
     with pytest.raises(DataError, match="expected sales in the 28 days"):
         what_if(sales(), SKUS, SETTINGS, Change(), as_of="2025-06-01")
 
@@ -135,3 +140,20 @@ def test_unknown_costs_are_named_and_the_difference_stands():
     assert "commission" in other.unknown_costs
     assert other.total["difference"] == pytest.approx(known.total["difference"])
     assert other.commission_now is None
+
+
+def test_refunds_and_ads_in_rows_of_their_own_count_as_beside_the_sales():
+    beside = sales(refunds=8.0)
+    bare = beside.assign(refunds=None, spend=None)
+    none = dict.fromkeys(("impressions", "clicks", "orders", "units", "revenue"))
+    apart = pd.concat(
+        [
+            bare.assign(channel="shop"),
+            beside.assign(channel="returns", spend=None, **none),
+            beside.assign(channel="ads", refunds=None, **none),
+        ]
+    )
+    one, other = (what_if(rows, SKUS, SETTINGS, Change(commission=-0.03)) for rows in (beside, apart))
+    assert other.unknown_costs == one.unknown_costs == ""
+    assert other.total == pytest.approx(one.total, rel=1e-6)
+    assert one.total["profit"] < what_if(sales(), SKUS, SETTINGS, Change()).total["profit"]

@@ -7,6 +7,7 @@ know of costs; `rates_of` is where they come from.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -133,9 +134,13 @@ def unit_economics(
     unknown = rates[[*required, "unit_cost"]].isna()
     names = np.array([*required, "unit_cost"], dtype=object)
     told = [", ".join(names[row]) for row in unknown.to_numpy()]
-    # A rate for ads stands in for spend that was not reported.
+    # A rate for ads stands in for spend that was not reported, where impressions were.
     unmeasured = [
-        ", ".join(name for name in text.split(", ") if not (known and name == "spend"))
+        ", ".join(
+            name
+            for name in text.split(", ")
+            if name != "impressions" and not (name == "spend" and known and "impressions" not in text)
+        )
         for text, known in zip(beside["unmeasured"].fillna(""), rates["ad_cost"].notna(), strict=True)
     ]
     found["unknown_costs"] = [", ".join(part for part in pair if part) for pair in zip(told, unmeasured, strict=True)]
@@ -172,8 +177,19 @@ def set_unit_economics(con: Any, costs: CostSettings) -> pd.DataFrame:
     seen = frame(con, "select * from unit_prices")
     skus = frame(con, "select sku_id, category, price, unit_cost from skus order by sku_id")
     found = unit_economics(skus, costs, seen)
+    if strange := sorted(set(costs.category) - set(skus["category"].dropna().astype(str))):
+        warnings.warn(
+            f"costs.category: no SKU is of {', '.join(map(repr, strange))}; write the names as skus has them",
+            UserWarning,
+            stacklevel=2,
+        )
     con.register("economics_source", found)
-    con.execute("create or replace temp table unit_economics as select * from economics_source")
+    con.execute(
+        # A column without rows has no kind of its own.
+        "create or replace temp table unit_economics as "
+        "select * replace (cast(sku_id as varchar) as sku_id, cast(unknown_costs as varchar) as unknown_costs) "
+        "from economics_source"
+    )
     con.unregister("economics_source")
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from hitfinder.admission import admit_signals_and_skus, say_where_ids_differ
+from hitfinder.admission import admit_signals_and_skus
 from hitfinder.costs import rates_of, set_unit_economics
 from hitfinder.errors import SettingsError
 from hitfinder.features import set_scope
@@ -103,12 +104,26 @@ def ledgers(
     con = open_warehouse(threads=settings.model.threads)
     try:
         admit_signals_and_skus(con, signals, skus, period=settings.signals.period)
-        say_where_ids_differ(con, allowed=0.5)
+        _list_all(con)
         set_scope(con, settings, moment_of_knowledge(con, as_of))
         set_ledger(con, settings.costs)
         return [_grouped(con, names, every if "period_start" in names else None) for names in asked]
     finally:
         con.close()
+
+
+def _list_all(con: Any) -> None:
+    """Add SKUs that have signals and are not listed: their money is real, whatever is not known of them."""
+    strange = "select distinct sku_id from signals where sku_id not in (select sku_id from skus)"
+    count, one = con.execute(f"select count(*), min(sku_id) from ({strange})").fetchone()
+    if count:
+        con.execute(f"insert into skus (sku_id) {strange}")
+        warnings.warn(
+            f"skus: {count} SKUs with signals are not listed (such as {one!r}); they are in the ledger, without a "
+            "category or a cost of goods",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def set_ledger(con: Any, costs: CostSettings) -> None:
@@ -137,7 +152,18 @@ def _grouped(con: Any, columns: list[str], every: pd.Timedelta | None) -> pd.Dat
     group = "group by all order by all" if keys else ""
     query = f"""
         with known as (
-            select {", ".join([*keys, *(f"ledger.{name}" for name in (*COUNTED, *MONEY_LINES))])}, unknown_costs
+            select {", ".join([*keys, *(f"ledger.{name}" for name in (*COUNTED, *MONEY_LINES))])},
+                concat_ws(
+                    ', ',
+                    nullif(unknown_costs, ''),
+                    -- What some reports did not count is not known of them, whatever others did.
+                    case when ledger.revenue > 0 and ledger.shipping is null then 'shipping' end,
+                    case when ledger.revenue > 0 and ledger.freight_insurance is null then 'freight_insurance' end,
+                    case
+                        when ledger.revenue > 0 and ledger.cost_of_goods is null then
+                            case when contains(unknown_costs, 'unit_cost') then null else 'cost_of_goods' end
+                    end
+                ) as unknown_costs
             from ledger inner join (select sku_id, unknown_costs from unit_economics) using (sku_id)
         )
         select {", ".join([*columns, *counts, *money])},

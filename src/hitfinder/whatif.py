@@ -7,6 +7,7 @@ input, or learned where prices varied, or a stated default, and the answer says 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,6 +61,8 @@ class Change:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise SettingsError(f"{name}: expected a change from {low} to {high}, got {value}")
+        if not math.isfinite(self.spend):
+            raise SettingsError(f"spend: expected an amount of money, got {self.spend}")
         if self.elasticity is not None and not -20 <= self.elasticity <= 0:
             raise SettingsError(f"elasticity: expected a number from -20 to 0, got {self.elasticity}")
 
@@ -158,6 +161,10 @@ def what_if(
     about, sums = about[kept].reset_index(drop=True), sums[kept.to_numpy()].reset_index(drop=True)
     if not (sums["revenue"] > 0).any():
         raise DataError(f"signals: expected sales in the {length.days} days asked about, got none; ask about more")
+    if sums["spend"].sum() + change.spend < 0:
+        raise SettingsError(
+            f"spend: {change.spend:,.2f} takes more than the {sums['spend'].sum():,.2f} that was spent; take less"
+        )
     _check_rates(about, settings, change)
     share = back.set_index("sku_id")["return_share"].reindex(about["sku_id"]).astype(float).fillna(0.0)
     return _answer(about, sums, seen, np.asarray(share, dtype=np.float64), settings, change, learned, length)

@@ -13,7 +13,7 @@ import pandas as pd
 from hitfinder.budget import Budget
 from hitfinder.errors import DataError
 from hitfinder.report.budget_pictures import draw_curve, draw_money
-from hitfinder.report.ledger import name_costs
+from hitfinder.report.cost_names import name_costs
 from hitfinder.report.lists import harmless
 from hitfinder.report.pages import digest, resource, template
 from hitfinder.report.whole import replacing

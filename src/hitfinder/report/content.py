@@ -12,7 +12,7 @@ import pandas as pd
 
 from hitfinder.errors import DataError
 from hitfinder.promise import ScalePromise, StopPromise
-from hitfinder.report.ledger import name_costs
+from hitfinder.report.cost_names import name_costs
 from hitfinder.report.words import load_words
 
 __all__ = ["ACTIONS", "BESIDE", "COLUMNS", "REASONS", "Content", "decimals_of", "percent", "prepare", "text_of"]

@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 
 from hitfinder.ledger import BY, COSTS, MONEY_LINES
+from hitfinder.report.cost_names import name_costs
 from hitfinder.report.tables import Column, Paper
 
-__all__ = ["draw_steps", "ledger_paper", "name_costs", "unknown_sentence"]
+__all__ = ["draw_steps", "ledger_paper", "unknown_sentence"]
 
 WORDS: dict[str, dict[str, Any]] = {
     "en": {
@@ -26,7 +27,6 @@ WORDS: dict[str, dict[str, Any]] = {
             "contribution_per_1000_impressions": "Left per 1,000 impressions",
             "net_return_on_spend": "Return on spend", "break_even_return_on_spend": "Break-even return",
             "unknown_costs": "Costs not known",
-            "resellable": "resale of what came back", "unit_cost": "cost of goods", "spend": "ad spend",
         },
         "meanings": {
             "refunds": "What came back within the time shown, whenever it was sold.",
@@ -50,8 +50,7 @@ WORDS: dict[str, dict[str, Any]] = {
             "freight_insurance": "运费险", "return_handling": "退货处理", "cost_of_goods": "货品成本",
             "ad_spend": "投放费用", "contribution": "净利", "contribution_per_order": "单均净利",
             "contribution_per_1000_impressions": "千次曝光净利", "net_return_on_spend": "净投产比",
-            "break_even_return_on_spend": "保本投产比", "unknown_costs": "未知成本", "resellable": "退货可再售",
-            "unit_cost": "货品成本", "spend": "投放费用",
+            "break_even_return_on_spend": "保本投产比", "unknown_costs": "未知成本",
         },
         "meanings": {
             "refunds": "所示时间内发生的退款，不论何时售出。",
@@ -94,17 +93,18 @@ def ledger_paper(table: pd.DataFrame, total: pd.DataFrame, language: str = "en")
     words = WORDS[language]
     names = words["names"]
     row = total.iloc[0]
-    left, revenue = float(row["contribution"]), float(row["revenue"] if pd.notna(row["revenue"]) else 0)
+    left, revenue = (0.0 if pd.isna(row[name]) else float(row[name]) for name in ("contribution", "revenue"))
     share = f"{100 * left / revenue:.1f}%" if revenue > 0 else "–"
     says = [words["left"].format(revenue=f"{revenue:,.2f}", left=f"{left:,.2f}", share=share)]
-    losses = table["contribution"].astype(float)
+    losses = pd.Series([0.0 if pd.isna(value) else float(value) for value in table["contribution"]])
     if len(table) > 1 and (losses < 0).any():
         lost = f"{-losses[losses < 0].sum():,.2f}"
         says.append(words["losing"].format(n=f"{int((losses < 0).sum()):,}", all=f"{len(table):,}", lost=lost))
     if row["unknown_costs"]:
         says.append(unknown_sentence(row["unknown_costs"], language))
     if "period_start" not in table:
-        table = table.iloc[(-losses).argsort(kind="stable")].reset_index(drop=True)
+        order = (-losses).argsort(kind="stable")
+        table, losses = table.iloc[order].reset_index(drop=True), losses.iloc[order]
     columns = {
         name: Column(names[name], KINDS.get(name, "money"), words["meanings"].get(name, ""))
         for name in dict.fromkeys((*BY, *FIRST, *names))
@@ -117,23 +117,13 @@ def ledger_paper(table: pd.DataFrame, total: pd.DataFrame, language: str = "en")
         says=says,
         pictures=[(draw_steps(total, language), words["picture"])],
         language=language,
-        marks=["poor" if value < 0 else "" for value in table["contribution"].astype(float)],
+        marks=["poor" if value < 0 else "" for value in losses],
     )
 
 
 def unknown_sentence(unknown_costs: str, language: str) -> str:
     """Say which costs are not in a sum; `unknown_costs` are their names, joined by ", "."""
     return str(WORDS[language]["unknown"].format(names=name_costs(unknown_costs, language)))
-
-
-def name_costs(unknown_costs: str, language: str) -> str:
-    """Name costs in a reader's words; `unknown_costs` are their fields, joined by ", ".
-
-    >>> name_costs("unit_cost, shipping", "zh")
-    '货品成本、运费'
-    """
-    names = WORDS[language]["names"]
-    return (", " if language == "en" else "、").join(str(names.get(n, n)) for n in unknown_costs.split(", "))
 
 
 def draw_steps(total: pd.DataFrame, language: str = "en") -> str:

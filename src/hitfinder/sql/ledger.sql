@@ -76,9 +76,14 @@ lines as (
 settled as (
     select
         lines.*,
-        coalesce(net_revenue, -refunds, 0) - coalesce(platform_fee, 0) - coalesce(commission, 0)
-        - coalesce(payment_fee, 0) - coalesce(coupons, 0) - coalesce(shipping, 0) - coalesce(freight_insurance, 0)
-        - coalesce(return_handling, 0) - coalesce(cost_of_goods, 0) - coalesce(ad_spend, 0) as contribution
+        case
+            when coalesce(net_revenue, refunds, cost_of_goods, shipping, freight_insurance, ad_spend) is not null
+                then
+                    coalesce(net_revenue, -refunds, 0) - coalesce(platform_fee, 0) - coalesce(commission, 0)
+                    - coalesce(payment_fee, 0) - coalesce(coupons, 0) - coalesce(shipping, 0)
+                    - coalesce(freight_insurance, 0) - coalesce(return_handling, 0) - coalesce(cost_of_goods, 0)
+                    - coalesce(ad_spend, 0)
+        end as contribution
     from lines
 )
 

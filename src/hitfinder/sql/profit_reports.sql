@@ -7,9 +7,13 @@ with
 valued as (
     select
         reports.*,
+        -- Money may come in rows of its own, such as an ad platform's: each row leaves what it counted.
         cast(
-            cast(reports.revenue as double)
-            * (unit_economics.per_revenue + unit_economics.per_refund * coalesce(return_shares.return_share, 0))
+            coalesce(
+                cast(reports.revenue as double)
+                * (unit_economics.per_revenue + unit_economics.per_refund * coalesce(return_shares.return_share, 0)),
+                0
+            )
             + coalesce(reports.orders * unit_economics.per_order, 0)
             + coalesce(coalesce(reports.units, reports.orders) * unit_economics.per_unit, 0)
             - coalesce(cast(reports.spend as double), -reports.impressions * unit_economics.per_impression, 0)

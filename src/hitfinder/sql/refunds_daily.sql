@@ -6,6 +6,13 @@
 -- Grain: as_of, sku_id, day.
 -- Reads: refund_moments (as_of, sku_id), refund_grid (origin, step_seconds), reports.
 with
+layout as (
+    select
+        -- Refunds may come in rows of their own, and never beside revenue: then a row without one means that none came.
+        count(refunds) > 0 and count(case when revenue is not null then refunds end) = 0 as is_apart
+    from reports
+),
+
 seen as (
     select
         refund_moments.as_of,
@@ -17,10 +24,12 @@ seen as (
         reports.revenue,
         coalesce(reports.orders, reports.units, case when reports.revenue > 0 then 1 else 0 end) as orders,
         reports.refunds,
-        reports.revenue is not null and reports.refunds is not null as is_measured
+        reports.revenue is not null and (reports.refunds is not null or layout.is_apart) as is_measured,
+        layout.is_apart
     from refund_moments
     inner join reports on refund_moments.sku_id = reports.sku_id
     cross join refund_grid
+    cross join layout
     where
         reports.known_at <= refund_moments.as_of
         and reports.period_start < refund_moments.as_of
@@ -46,7 +55,7 @@ summed as (
         cast(floor(max(now) - day) as bigint) as age,
         sum(revenue) as revenue,
         sum(orders) as orders,
-        sum(refunds) filter (where is_measured) as refunds,
+        sum(refunds) filter (where is_measured or is_apart) as refunds,
         sum(revenue) filter (where is_measured) as measured_revenue,
         sum(orders) filter (where is_measured) as measured_orders,
         sum(squares) filter (where is_measured) as squares

@@ -35,7 +35,8 @@ priced as (
             case when summed.refund_rows = 0 then 'refunds' end,
             case when summed.unit_rows = 0 then 'units' end,
             case when summed.order_rows = 0 then 'orders' end,
-            case when summed.spend_rows = 0 then 'spend' end
+            case when summed.spend_rows = 0 then 'spend' end,
+            case when summed.spend_rows = 0 and summed.impression_rows = 0 then 'impressions' end
         ) as unmeasured
     from skus
     left join summed on skus.sku_id = summed.sku_id

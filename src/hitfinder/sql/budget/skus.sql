@@ -27,7 +27,8 @@ known as (
         catalog.title,
         catalog.launched_at,
         spent.first_week,
-        greatest(skus.stock - coalesce(sold.units, 0), 0) as units_left
+        -- No stock given is no ceiling; nor is one that was sold over: it is today's, and what is left is not known.
+        case when skus.stock >= coalesce(sold.units, 0) then skus.stock - coalesce(sold.units, 0) end as units_left
     from catalog
     inner join skus on catalog.sku_id = skus.sku_id
     left join sold on catalog.sku_id = sold.sku_id
