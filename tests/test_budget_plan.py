@@ -214,6 +214,19 @@ def test_what_the_explore_money_bought_is_counted_from_signals(market):
     assert said["roi"] == pytest.approx(said["value"] / said["spend"])
 
 
+def test_no_stock_given_and_a_stock_that_was_sold_over_are_no_ceiling(market, usual):
+    signals, skus = market
+    bare = drawn_up((signals, skus.drop(columns="stock")))
+    assert bare.told["spend"] == pytest.approx(usual.told["spend"], rel=0.05)
+    assert set(bare.plan["kind"]) == {"line", "explore"}
+    assert "stock" not in set(bare.plan["bound_by"])
+    # Today's stock of a best seller is less than what it sold since its launch.
+    top = usual.plan[usual.plan["kind"] == "line"].nlargest(1, "spend").iloc[0]
+    today = skus.assign(stock=skus["stock"].where(skus["sku_id"] != top["sku_id"], 1))
+    plan = drawn_up((signals, today)).plan.set_index(["sku_id", "channel"])
+    assert plan.loc[(top["sku_id"], top["channel"]), "spend"] > 0
+
+
 def test_unknown_costs_are_named_and_known_ones_are_not(market, usual):
     named = usual.told["unknown_costs"]
     assert "commission" in named

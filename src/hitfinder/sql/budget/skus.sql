@@ -28,7 +28,10 @@ known as (
         catalog.launched_at,
         spent.first_week,
         -- No stock given is no ceiling; nor is one that was sold over: it is today's, and what is left is not known.
-        case when skus.stock >= coalesce(sold.units, 0) then skus.stock - coalesce(sold.units, 0) end as units_left
+        case
+            when skus.stock = 0 then 0
+            when skus.stock >= coalesce(sold.units, 0) then skus.stock - coalesce(sold.units, 0)
+        end as units_left
     from catalog
     inner join skus on catalog.sku_id = skus.sku_id
     left join sold on catalog.sku_id = sold.sku_id
