@@ -31,7 +31,7 @@ check: $(READY)
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --all-extras --no-emit-index-url \

@@ -168,3 +168,20 @@ def _draw_reports(rng, sku_id, begins, period, channel, measured, appeal):
             | row
         )
     return reports
+
+
+# Files whose single tests take longest. Begun last, they would leave the other worker without work.
+LONG = (
+    "test_retrain",
+    "test_backtest",
+    "test_promotion",
+    "test_cli_promote",
+    "test_end_to_end",
+    "test_replays",
+    "test_tuning",
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))

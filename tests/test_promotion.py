@@ -223,7 +223,7 @@ def spoiled(client, name, tmp_path):
         ("artifacts/model/model.json", "{", "", "digest", "can't be loaded"),
         ("code/hitfinder/ranking.py", '"hit_probability": probability', '"hit_probability": probability / 2', "reload",
          "numbers that differ by up to"),
-        ("code/hitfinder/ranking.py", "-margin))", "margin))", "reload", "another order"),
+        ("code/hitfinder/ranking.py", "-best))", "best))", "reload", "another order"),
         ("code/hitfinder/ranking.py", "import numpy as np", "import nowhere", "reload", "could not load the artifact"),
         ("MLmodel", '"clicks"', '"clocks"', "signature", "lacks clicks"),
     ],
