@@ -13,14 +13,13 @@ from small_market import SETTINGS
 
 from hitfinder.admission import admit_signals_and_skus
 from hitfinder.errors import DataError, NotEnoughHistoryError
-from hitfinder.features import features
+from hitfinder.features import features, moment_of_knowledge
 from hitfinder.history import (
     TRIAL_BUDGETS,
     TRIAL_ROUNDS,
     TRIAL_STATES,
     examples_of,
     know,
-    moment_of_knowledge,
     state_features,
 )
 from hitfinder.pooling import fit_rates

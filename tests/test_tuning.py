@@ -25,7 +25,8 @@ from hitfinder.admission import admit_signals_and_skus
 from hitfinder.cli import cli
 from hitfinder.cohorts import forward_folds
 from hitfinder.errors import HitfinderError, SettingsError
-from hitfinder.history import examples_of, know, moment_of_knowledge
+from hitfinder.features import moment_of_knowledge
+from hitfinder.history import examples_of, know
 from hitfinder.metrics import list_metrics
 from hitfinder.models.boosted import BinnedRows, fit_boosted
 from hitfinder.registry.tuning_pictures import draw_tuning

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hitfinder.errors import DataError, NotEnoughHistoryError
 from hitfinder.settings import Settings
 from hitfinder.warehouse import build, build_text, execute, frame, load_sql
 
@@ -21,6 +22,7 @@ __all__ = [
     "features",
     "look_at",
     "look_back",
+    "moment_of_knowledge",
     "observe",
     "on_impressions",
     "set_scope",
@@ -40,6 +42,21 @@ RATES = {
 
 # What is known of each rate: its level against history, its lead over the batch, and so on (see sql/shrunk.sql).
 VIEWS = ("level", "lead", "sibling_lead", "trend", "place", "own_weight", "spread")
+
+
+def moment_of_knowledge(con: Any, as_of: Any) -> pd.Timestamp:
+    """Return `as_of` as naive UTC; by default the moment at which the newest admitted signal was known."""
+    if as_of is not None:
+        moment = pd.to_datetime(as_of, errors="coerce")
+        if not isinstance(moment, pd.Timestamp):
+            raise DataError(f"as_of: expected a moment such as 2025-01-06 or 2025-01-06T10:00, got {as_of!r}")
+        return moment.tz_convert("UTC").tz_localize(None) if moment.tz is not None else moment
+    # A clock that runs ahead must not carry the list into the future, where every outcome window has closed.
+    ahead = "now()::timestamp + interval 1 day"
+    newest = con.execute(f"select max(known_at) from signals where known_at <= {ahead}").fetchone()[0]
+    if newest is None:
+        raise NotEnoughHistoryError("signals: expected rows, got none; give signals or the moment as_of")
+    return pd.Timestamp(newest)
 
 
 def set_scope(con: Any, settings: Settings, as_of: pd.Timestamp, *, max_rows: int | None = None) -> None:

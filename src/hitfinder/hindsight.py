@@ -21,8 +21,7 @@ import pandas as pd
 
 from hitfinder.admission import admit_signals_and_skus
 from hitfinder.deciding import DRAWN, PASSED, PERSON, lists_of
-from hitfinder.features import set_scope
-from hitfinder.history import moment_of_knowledge
+from hitfinder.features import moment_of_knowledge, set_scope
 from hitfinder.labels import label, parse_metric
 from hitfinder.offpolicy import total_range
 from hitfinder.report.hindsight import say_hindsight

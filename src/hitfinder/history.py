@@ -17,7 +17,7 @@ import pandas as pd
 
 from hitfinder.cohorts import block_folds
 from hitfinder.costs import unknown_costs
-from hitfinder.errors import DataError, NotEnoughHistoryError
+from hitfinder.errors import NotEnoughHistoryError
 from hitfinder.features import features, look_back, on_impressions, set_scope
 from hitfinder.labels import PROFIT, label
 from hitfinder.models.belief import Belief, fit_belief, unseen_mean
@@ -38,7 +38,6 @@ __all__ = [
     "demand_of",
     "examples_of",
     "know",
-    "moment_of_knowledge",
     "state_features",
     "with_trials",
 ]
@@ -103,21 +102,6 @@ class Examples:
     folds: npt.NDArray[np.int64]
     lists: npt.NDArray[np.int64]
     trial: npt.NDArray[np.int64]
-
-
-def moment_of_knowledge(con: Any, as_of: Any) -> pd.Timestamp:
-    """Return `as_of` as naive UTC; by default the moment at which the newest admitted signal was known."""
-    if as_of is not None:
-        moment = pd.to_datetime(as_of, errors="coerce")
-        if not isinstance(moment, pd.Timestamp):
-            raise DataError(f"as_of: expected a moment such as 2025-01-06 or 2025-01-06T10:00, got {as_of!r}")
-        return moment.tz_convert("UTC").tz_localize(None) if moment.tz is not None else moment
-    # A clock that runs ahead must not carry the list into the future, where every outcome window has closed.
-    ahead = "now()::timestamp + interval 1 day"
-    newest = con.execute(f"select max(known_at) from signals where known_at <= {ahead}").fetchone()[0]
-    if newest is None:
-        raise NotEnoughHistoryError("signals: expected rows, got none; give signals or the moment as_of")
-    return pd.Timestamp(newest)
 
 
 def know(

@@ -13,8 +13,7 @@ import pyarrow as pa
 from hitfinder.admission import admit_signals_and_skus
 from hitfinder.costs import rates_of, set_unit_economics
 from hitfinder.errors import SettingsError
-from hitfinder.features import set_scope
-from hitfinder.history import moment_of_knowledge
+from hitfinder.features import moment_of_knowledge, set_scope
 from hitfinder.settings import CostSettings, Settings
 from hitfinder.warehouse import TableLike, build, frame, open_warehouse
 
@@ -160,8 +159,11 @@ def _grouped(con: Any, columns: list[str], every: pd.Timedelta | None) -> pd.Dat
                     case when ledger.revenue > 0 and ledger.shipping is null then 'shipping' end,
                     case when ledger.revenue > 0 and ledger.freight_insurance is null then 'freight_insurance' end,
                     case
-                        when ledger.revenue > 0 and ledger.cost_of_goods is null then
-                            case when contains(unknown_costs, 'unit_cost') then null else 'cost_of_goods' end
+                        when
+                            ledger.revenue > 0
+                            and ledger.cost_of_goods is null
+                            and not contains(unknown_costs, 'unit_cost')
+                            then 'cost_of_goods'
                     end
                 ) as unknown_costs
             from ledger inner join (select sku_id, unknown_costs from unit_economics) using (sku_id)

@@ -9,8 +9,7 @@ import pandas as pd
 
 from hitfinder.admission import admit, admit_signals_and_skus, say_where_ids_differ
 from hitfinder.errors import DataError, SettingsError
-from hitfinder.features import count_pairs, features, look_at, set_scope
-from hitfinder.history import moment_of_knowledge
+from hitfinder.features import count_pairs, features, look_at, moment_of_knowledge, set_scope
 from hitfinder.models.hit_model import HitModel
 from hitfinder.reasons import reasons
 from hitfinder.tables import SKUS

@@ -21,8 +21,7 @@ from hitfinder.blocks import Block, PriceAlone, block_of, play_ours, play_policy
 from hitfinder.cohorts import forward_folds
 from hitfinder.costs import unknown_costs
 from hitfinder.errors import NotEnoughHistoryError, SettingsError
-from hitfinder.features import set_scope
-from hitfinder.history import moment_of_knowledge
+from hitfinder.features import moment_of_knowledge, set_scope
 from hitfinder.labels import PROFIT, label, parse_metric
 from hitfinder.policies import FullTest, peers
 from hitfinder.report.replay import OURS, draw_replay, say_replay, summarise_replay

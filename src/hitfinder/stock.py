@@ -17,8 +17,7 @@ import pandas as pd
 
 from hitfinder.admission import admit_signals_and_skus, say_where_ids_differ
 from hitfinder.errors import DataError, SettingsError
-from hitfinder.features import count_pairs, features, observe, set_scope
-from hitfinder.history import moment_of_knowledge
+from hitfinder.features import count_pairs, features, moment_of_knowledge, observe, set_scope
 from hitfinder.models.demand import Outlook
 from hitfinder.models.hit_model import HitModel
 from hitfinder.settings import StockSettings

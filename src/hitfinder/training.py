@@ -17,7 +17,7 @@ from hitfinder.cohorts import Fold, block_folds, forward_folds
 from hitfinder.comparison import LEARNED, MIN_BATCHES, compare
 from hitfinder.curves import curves_of
 from hitfinder.errors import NotEnoughHistoryError
-from hitfinder.features import on_impressions
+from hitfinder.features import moment_of_knowledge, on_impressions
 from hitfinder.history import (
     MIN_HITS,
     MIN_SKUS,
@@ -28,7 +28,6 @@ from hitfinder.history import (
     demand_of,
     examples_of,
     know,
-    moment_of_knowledge,
     state_features,
 )
 from hitfinder.labels import PROFIT

@@ -20,8 +20,7 @@ from hitfinder.admission import admit_signals_and_skus, say_where_ids_differ
 from hitfinder.costs import COEFFICIENTS, rates_of, unit_economics
 from hitfinder.elasticity import Elasticity, learn_elasticity
 from hitfinder.errors import DataError, SettingsError
-from hitfinder.features import set_scope
-from hitfinder.history import moment_of_knowledge
+from hitfinder.features import moment_of_knowledge, set_scope
 from hitfinder.refunds import fit_refunds
 from hitfinder.settings import Settings
 from hitfinder.warehouse import TableLike, build, frame, open_warehouse

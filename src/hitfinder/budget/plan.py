@@ -18,7 +18,7 @@ from hitfinder.budget.refusals import refuse
 from hitfinder.budget.responses import Responses, fit_responses
 from hitfinder.budget.spending import Spending, read_spending
 from hitfinder.errors import DataError, SettingsError
-from hitfinder.history import moment_of_knowledge
+from hitfinder.features import moment_of_knowledge
 from hitfinder.models.hit_model import HitModel
 from hitfinder.settings import Settings
 from hitfinder.warehouse import TableLike, open_warehouse

@@ -12,7 +12,7 @@ from hitfinder.cli.options import (
     language_option,
     moment_of,
     path_out,
-    settings_of,
+    settings_or_models,
     signals_and_skus,
     tables_of,
     working,
@@ -59,8 +59,7 @@ def diagnose(
     for path in out:
         check_suffix(path)
     fitted = load_model(model)
-    beside = settings_path is not None or (data is not None and (data / "hitfinder.toml").is_file())
-    settings = settings_of(settings_path, data) if beside else fitted.settings
+    settings = settings_or_models(settings_path, data, fitted)
     with working("Looking at every step"):
         found = look(
             fitted, signals, skus, as_of=moment_of(as_of), previous=previous, language=language, settings=settings

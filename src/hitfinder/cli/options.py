@@ -26,6 +26,7 @@ __all__ = [
     "say_report",
     "settings_file",
     "settings_of",
+    "settings_or_models",
     "shares",
     "signals_and_skus",
     "tables_of",
@@ -94,6 +95,12 @@ def settings_of(path: Path | None, data: Path | None = None) -> Settings:
     if path is None and data is not None and (data / "hitfinder.toml").is_file():
         path = data / "hitfinder.toml"
     return load_settings(path) if path is not None else Settings()
+
+
+def settings_or_models(path: Path | None, data: Path | None, model: Any) -> Settings:
+    """Return the settings asked for; else those beside the data, else those that the model was fitted with."""
+    given = path is not None or (data is not None and (data / "hitfinder.toml").is_file())
+    return settings_of(path, data) if given else model.settings
 
 
 def moment_of(text: str | None) -> pd.Timestamp | None:

@@ -13,7 +13,7 @@ from hitfinder.cli.options import (
     language_option,
     moment_of,
     path_out,
-    settings_of,
+    settings_or_models,
     signals_and_skus,
     tables_of,
     working,
@@ -65,8 +65,7 @@ def stock(
     for path in out:
         check_suffix(path)
     fitted = load_model(model)
-    beside = settings_path is not None or (data is not None and (data / "hitfinder.toml").is_file())
-    rule = (settings_of(settings_path, data) if beside else fitted.settings).stock
+    rule = settings_or_models(settings_path, data, fitted).stock
     with working("Counting stock"):
         table = look_at_stock(fitted, signals, skus, moment_of(as_of), service_level, settings=rule)
         if batch is not None:

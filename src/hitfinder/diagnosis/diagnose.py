@@ -12,8 +12,7 @@ from hitfinder.admission import admit_signals_and_skus, prepare
 from hitfinder.diagnosis.advice import advice, diagnosis_words
 from hitfinder.diagnosis.findings import examine
 from hitfinder.errors import SettingsError
-from hitfinder.features import set_scope
-from hitfinder.history import moment_of_knowledge
+from hitfinder.features import moment_of_knowledge, set_scope
 from hitfinder.labels import parse_metric
 from hitfinder.models.hit_model import HitModel
 from hitfinder.ranking import rank

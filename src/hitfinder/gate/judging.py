@@ -10,11 +10,12 @@ import pandas as pd
 
 from hitfinder.admission import admit_signals_and_skus, say_where_ids_differ
 from hitfinder.comparison import LEARNED
+from hitfinder.features import moment_of_knowledge
 from hitfinder.gate.equal_hits import cost_at_equal_hits
 from hitfinder.gate.lists import learned_rule, per_batch, score_lists
 from hitfinder.gate.unseen import MIN_UNSEEN, Unseen, unseen_batches
 from hitfinder.gate.verdict import Verdict
-from hitfinder.history import LATE, moment_of_knowledge
+from hitfinder.history import LATE
 from hitfinder.metrics import bootstrap_difference, calibration_error
 from hitfinder.models.hit_model import HitModel
 from hitfinder.models.rules import LOGISTIC

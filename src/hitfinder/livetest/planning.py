@@ -15,8 +15,7 @@ import pyarrow as pa
 
 from hitfinder.admission import admit_signals_and_skus
 from hitfinder.errors import DataError, HitfinderError, SettingsError
-from hitfinder.features import look_at, on_impressions, set_scope
-from hitfinder.history import moment_of_knowledge
+from hitfinder.features import look_at, moment_of_knowledge, on_impressions, set_scope
 from hitfinder.livetest.files import changed_ids, check_targets, contents, holds, promised, targets, write_whole
 from hitfinder.livetest.record import Record, open_record
 from hitfinder.livetest.rounds import Round, decisions_of, in_order, round_of

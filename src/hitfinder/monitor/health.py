@@ -10,8 +10,7 @@ import pandas as pd
 
 from hitfinder.admission import admit, admit_signals_and_skus
 from hitfinder.errors import DataError, SettingsError
-from hitfinder.features import set_scope
-from hitfinder.history import moment_of_knowledge
+from hitfinder.features import moment_of_knowledge, set_scope
 from hitfinder.labels import label
 from hitfinder.models.hit_model import HitModel
 from hitfinder.monitor.checks import COLUMNS, SHARES, outcome_rows, promise_rows, rows_of, silence_row, undated_row

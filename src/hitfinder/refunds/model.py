@@ -11,7 +11,7 @@ import pandas as pd
 
 from hitfinder.admission import admit_signals_and_skus
 from hitfinder.errors import DataError, SettingsError
-from hitfinder.features import set_scope
+from hitfinder.features import moment_of_knowledge, set_scope
 from hitfinder.refunds.delays import delay_shares, development, known_shares
 from hitfinder.refunds.evidence import daily, gather, lateness, set_grid
 from hitfinder.refunds.intervals import still_to_come
@@ -280,23 +280,10 @@ def returns(
     con = open_warehouse(threads=settings.model.threads)
     try:
         admit_signals_and_skus(con, signals, skus, period=settings.signals.period)
-        set_scope(con, settings, _moment(con, as_of))
+        set_scope(con, settings, moment_of_knowledge(con, as_of))
         return fit_refunds(con, level=level).forecast(con)
     finally:
         con.close()
-
-
-def _moment(con: Any, as_of: Any) -> pd.Timestamp:
-    if as_of is None:
-        # A clock that runs ahead must not carry the forecast into the future, where all refunds would have come.
-        newest = "select max(known_at) from signals where known_at <= now()::timestamp + interval 1 day"
-        as_of = con.execute(newest).fetchall()[0][0]
-        if as_of is None:
-            raise DataError("signals: expected rows, got none; give signals or the moment as_of")
-    moment = pd.to_datetime(as_of, errors="coerce")
-    if not isinstance(moment, pd.Timestamp):
-        raise DataError(f"as_of: expected a moment such as 2025-01-06 or 2025-01-06T10:00, got {as_of!r}")
-    return moment.tz_convert("UTC").tz_localize(None) if moment.tz is not None else moment
 
 
 def _over(top: Any, bottom: Any) -> Array:

@@ -14,7 +14,7 @@ from hitfinder.budget import Budget
 from hitfinder.errors import DataError
 from hitfinder.report.budget_pictures import draw_curve, draw_money
 from hitfinder.report.cost_names import name_costs
-from hitfinder.report.lists import harmless
+from hitfinder.report.lists import csv_bytes, harmless
 from hitfinder.report.pages import digest, resource, template
 from hitfinder.report.whole import replacing
 from hitfinder.report.words import check_language
@@ -168,8 +168,7 @@ def _write_csv(budget: Budget, path: Path, words: dict[str, str], language: str)
         table[name] = table[name].map(harmless, na_action="ignore")
     for name in ("value", "profit", "next_value", "next_profit", "last_spend", "spend", "low", "high"):
         table[name] = table[name].round(2)
-    # As in every list here: RFC 4180's line ends, and the mark that tells Excel that this is UTF-8.
-    path.write_bytes(table.to_csv(index=False, lineterminator="\r\n").encode("utf-8-sig"))
+    path.write_bytes(csv_bytes(table))
 
 
 def _write_parquet(budget: Budget, path: Path, words: dict[str, str], language: str) -> None:

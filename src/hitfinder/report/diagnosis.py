@@ -14,7 +14,7 @@ import pandas as pd
 from hitfinder.diagnosis import DIAGNOSIS_COLUMNS, diagnosis_words
 from hitfinder.errors import DataError
 from hitfinder.report.content import percent
-from hitfinder.report.lists import check_suffix, harmless
+from hitfinder.report.lists import check_suffix, csv_bytes, harmless
 from hitfinder.report.pages import digest, resource, template
 from hitfinder.report.whole import replacing
 from hitfinder.report.words import check_language
@@ -77,7 +77,7 @@ def write_diagnosis(
             case ".csv":
                 texts = table.select_dtypes(exclude="number").columns
                 plain = table.assign(**{c: table[c].map(harmless, na_action="ignore") for c in texts})
-                partial.write_bytes(plain.to_csv(index=False, lineterminator="\r\n").encode("utf-8-sig"))
+                partial.write_bytes(csv_bytes(plain))
             case ".xlsx":
                 _write_workbook(_beside(table, skus), partial, language)
             case _:

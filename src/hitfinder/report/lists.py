@@ -14,7 +14,7 @@ from hitfinder.errors import DataError
 from hitfinder.report.content import Content, prepare
 from hitfinder.report.whole import replacing
 
-__all__ = ["check_suffix", "harmless", "write_list"]
+__all__ = ["check_suffix", "csv_bytes", "harmless", "write_list"]
 
 
 def write_list(
@@ -83,9 +83,14 @@ def _write_csv(content: Content, path: Path) -> None:
             table[name] = table[name].map(harmless, na_action="ignore")
     whole_seconds = (table["as_of"].dropna() == table["as_of"].dropna().dt.floor("s")).all()
     table["as_of"] = table["as_of"].dt.strftime("%Y-%m-%d %H:%M:%S" if whole_seconds else "%Y-%m-%d %H:%M:%S.%f")
+    path.write_bytes(csv_bytes(table))
+
+
+def csv_bytes(table: pd.DataFrame) -> bytes:
+    """Return a table as CSV that spreadsheets read as it is meant."""
     # Line ends as in RFC 4180. With a line feed alone, a bare carriage return in a title goes unquoted.
     # The mark at the start (BOM) tells Excel that this is UTF-8; without it Chinese comes out garbled.
-    path.write_bytes(table.to_csv(index=False, lineterminator="\r\n").encode("utf-8-sig"))
+    return table.to_csv(index=False, lineterminator="\r\n").encode("utf-8-sig")
 
 
 def harmless(value: object) -> str:

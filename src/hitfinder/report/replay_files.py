@@ -13,6 +13,7 @@ from hitfinder.errors import DataError, HitfinderError
 from hitfinder.promise import count_kept
 from hitfinder.report.break_even import draw_replay
 from hitfinder.report.content import percent
+from hitfinder.report.lists import csv_bytes
 from hitfinder.report.whole import replacing
 from hitfinder.report.words import check_language
 
@@ -72,9 +73,9 @@ def write_replay(summary: pd.DataFrame, results: pd.DataFrame, promises: pd.Data
     parquet = io.BytesIO()
     results.to_parquet(parquet, index=False, compression="zstd")
     contents = {
-        "replay.csv": _csv(summary),
+        "replay.csv": csv_bytes(summary),
         "replay_results.parquet": parquet.getvalue(),
-        "replay_promises.csv": _csv(promises),
+        "replay_promises.csv": csv_bytes(promises),
     }
     paths = []
     for name, content in contents.items():
@@ -105,11 +106,6 @@ def say_promises(promises: pd.DataFrame, confidence: float, language: str = "en"
     if not tests:
         return WORDS[language]["none"]
     return WORDS[language]["kept"].format(share=percent(kept / tests), tests=f"{tests:,}", promised=percent(confidence))
-
-
-def _csv(table: pd.DataFrame) -> bytes:
-    # As every CSV here: the mark at the start (BOM) tells Excel that this is UTF-8; line ends as in RFC 4180.
-    return table.to_csv(index=False, lineterminator="\r\n").encode("utf-8-sig")
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hitfinder.report.lists import check_suffix, harmless
+from hitfinder.report.lists import check_suffix, csv_bytes, harmless
 from hitfinder.report.whole import replacing
 from hitfinder.report.words import check_language
 
@@ -223,8 +223,7 @@ def _csv(paper: Paper, path: Path) -> None:
     for name in table.columns:
         if not (pd.api.types.is_numeric_dtype(table[name]) or pd.api.types.is_datetime64_any_dtype(table[name])):
             table[name] = table[name].map(harmless, na_action="ignore")
-    # As in lists: line ends of RFC 4180, and the mark that tells Excel that this is UTF-8.
-    path.write_bytes(table.to_csv(index=False, lineterminator="\r\n").encode("utf-8-sig"))
+    path.write_bytes(csv_bytes(table))
 
 
 def _parquet(paper: Paper, path: Path) -> None:

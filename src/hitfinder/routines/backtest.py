@@ -19,8 +19,7 @@ import pandas as pd
 from hitfinder.admission import admit_signals_and_skus
 from hitfinder.deciding import decide
 from hitfinder.errors import ModelError, NotEnoughHistoryError
-from hitfinder.features import set_scope
-from hitfinder.history import moment_of_knowledge
+from hitfinder.features import moment_of_knowledge, set_scope
 from hitfinder.labels import label
 from hitfinder.metrics import bootstrap_difference, list_metrics
 from hitfinder.models.hit_model import HitModel

@@ -22,8 +22,8 @@ from scipy.stats import spearmanr
 
 from hitfinder.admission import admit_signals_and_skus, say_where_ids_differ
 from hitfinder.errors import ModelError
+from hitfinder.features import moment_of_knowledge
 from hitfinder.gate import MIN_UNSEEN, Verdict, gate_admitted, last_open, unseen_batches
-from hitfinder.history import moment_of_knowledge
 from hitfinder.locks import BusyError, only_one
 from hitfinder.models.hit_model import HitModel
 from hitfinder.ranking import described

@@ -20,7 +20,8 @@ from optuna.trial import FrozenTrial, TrialState
 from hitfinder.admission import admit_signals_and_skus, say_where_ids_differ
 from hitfinder.comparison import MIN_BATCHES
 from hitfinder.errors import SettingsError
-from hitfinder.history import History, know, moment_of_knowledge
+from hitfinder.features import moment_of_knowledge
+from hitfinder.history import History, know
 from hitfinder.registry.facts import data_facts
 from hitfinder.settings import Settings
 from hitfinder.tuning.folds import TuningFold, tuning_folds
