@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from hitfinder.admission import admit_signals_and_skus
-from hitfinder.history import know, moment_of_knowledge
+from hitfinder.features import moment_of_knowledge
+from hitfinder.history import know
 from hitfinder.models import boosted
 from hitfinder.settings import Settings, load_settings, parse_settings
 from hitfinder.simulate import simulate
