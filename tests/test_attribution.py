@@ -39,8 +39,8 @@ JUDGED = {
 }  # fmt: skip
 
 
-def judge(con, events):
-    """Make `judged_events` as ingest does, of plain events."""
+def judge(con, events, new_since=MONDAY):
+    """Make `all_judged_events` and `judged_events` as ingest does; what came before `new_since` was read before."""
     rows = [
         (
             event.kind, event.period, event.at, event.sku, event.channel,
@@ -55,7 +55,11 @@ def judge(con, events):
         [pa.array(values, kind) for values, kind in zip(columns, JUDGED.values(), strict=True)], list(JUDGED)
     )
     con.register("plain_events", table)
-    con.execute("create or replace temp table judged_events as select * from plain_events")
+    con.execute(
+        f"create or replace temp table all_judged_events as "
+        f"select *, happened_at < timestamp '{new_since}' as read_before from plain_events"
+    )
+    con.execute("create or replace temp view judged_events as select * from all_judged_events where not read_before")
 
 
 def credited(con, how):
@@ -67,10 +71,10 @@ def credited(con, how):
     return done, {tuple(row[:3]): tuple(row[3:]) for row in rows if any(row[3:])}
 
 
-def attribute(events, how):
+def attribute(events, how, new_since=MONDAY):
     con = open_warehouse(threads=1)
     try:
-        judge(con, events)
+        judge(con, events, new_since)
         return credited(con, how)
     finally:
         con.close()
@@ -276,6 +280,17 @@ def test_what_comes_later_changes_nothing_before(events, how, day):
     assert {key: values for key, values in whole.items() if key[1] < until} == then
 
 
+@settings(QUICK, max_examples=15)
+@given(EVENTS, HOW, st.integers(1, 2))
+def test_days_that_were_read_before_lead_to_orders_and_are_not_counted_again(events, how, day):
+    since = MONDAY + timedelta(days=day)
+    done, new = attribute(events, how, since)
+    whole_done, whole = attribute(events, how)
+    assert done.impossible == whole_done.impossible
+    assert new == {key: values for key, values in whole.items() if key[1] >= since}
+    assert done.orders == (sum(values[0] for values in new.values()) if done.impossible is None else 0)
+
+
 @settings(QUICK, max_examples=10)
 @given(EVENTS, HOW, st.randoms(use_true_random=False))
 def test_neither_the_order_of_rows_nor_the_names_of_persons_matter(events, how, random):
@@ -419,6 +434,51 @@ def test_a_second_call_adds_new_periods_and_is_refused_where_a_credit_falls_into
     later = log(tmp_path, "2025-01-12 10:00:00,click,K,anna-7,v1,,,,search", name="later.csv")
     run(later, tmp_path / "out")
     assert read(tmp_path / "out").index.get_level_values(0).max() == pd.Timestamp("2025-01-12")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_log_that_comes_week_by_week_with_the_weeks_before_it_is_the_log_of_one_call(tmp_path, model):
+    parts = [
+        log(tmp_path, *SHOP[:3], name="1.csv"),
+        log(tmp_path, *SHOP[3:-1], name="2.csv"),
+        log(tmp_path, SHOP[-1], name="3.csv"),
+    ]
+    for n in (1, 2, 3):
+        done = run(parts[:n], tmp_path / "weekly", model)
+        assert done.already == done.looked_back == tuple(map(str, parts[: n - 1]))
+        assert ("read again for what led to the new orders" in str(done)) == (n > 1)
+        assert "skipped" not in str(done)
+    whole = run(log(tmp_path, *SHOP), tmp_path / "one", model)
+    pd.testing.assert_frame_equal(read(tmp_path / "weekly"), read(tmp_path / "one"))
+    for name in ("skus", "rejects"):
+        shown = [pd.read_parquet(tmp_path / folder / f"{name}.parquet") for folder in ("weekly", "one")]
+        pd.testing.assert_frame_equal(*shown)
+    # The last file holds one refund, whose order is in the file before it.
+    assert (done.attribution.refunds, done.attribution.refunds_followed, done.attribution.orders) == (1, 1, 0)
+    assert whole.attribution.refunds_followed == 1
+    # Alone it could not tell: the same weeks without those before them leave the orders where they are logged.
+    for part in parts:
+        run(part, tmp_path / "alone", model)
+    assert not read(tmp_path / "alone").equals(read(tmp_path / "one"))
+
+
+def test_what_is_wrong_with_a_file_that_is_looked_back_into_is_told_once(tmp_path):
+    first = log(tmp_path, *SHOP[:3], "2025-01-03 10:00:00,dance,K,x,,,,,radio", "2025-01-03,click", name="1.csv")
+    second = log(tmp_path, *SHOP[3:], name="2.csv")
+    once = run(first, tmp_path / "out")
+    assert once.rejects == {"event_unknown": 1, "torn_line": 1}
+    again = run([first, second], tmp_path / "out")
+    assert again.rejects == {}
+    assert again.admissions[0].rows == len(SHOP) - 3
+    assert len(pd.read_parquet(tmp_path / "out" / "rejects.parquet")) == 2
+
+
+def test_without_attribution_a_file_that_came_before_is_skipped(tmp_path):
+    first, second = log(tmp_path, *SHOP[:3], name="1.csv"), log(tmp_path, *SHOP[3:], name="2.csv")
+    run(first, tmp_path / "out", "none")
+    done = run([first, second], tmp_path / "out", "none")
+    assert (done.already, done.looked_back) == ((str(first),), ())
+    assert f"ingested before, skipped: {first}" in str(done)
 
 
 def test_one_folder_has_one_attribution(tmp_path):

@@ -30,7 +30,11 @@ def ingest(
     channel: str | None,
     skus: str | None,
 ) -> None:
-    """Turn logs, reports and invoices into signals, SKUs and rejects."""
+    """Turn logs, reports and invoices into signals, SKUs and rejects.
+
+    Files that the folder has already add nothing. With [attribution] in the settings they tell who came from where
+    before the orders of the new files, so give the weeks before along.
+    """
     from hitfinder.ingest import ingest as read
     from hitfinder.settings import parse_duration
 

@@ -80,7 +80,7 @@ class Attribution:
         if self.cut:
             lines.append(
                 f"attribution: {self.cut} orders came within {shown['window']} of the log's beginning; "
-                "what led to them before that is not known"
+                "what led to them before that is not known (give the files before it along, ingested or not)"
             )
         if self.refunds:
             lines.append(
@@ -95,12 +95,12 @@ class Attribution:
 
 
 def credit_orders(con: Any, settings: AttributionSettings, *, units: str) -> Attribution | None:
-    """Make the temporary table `order_credits` of `judged_events`: orders, units, revenue and refunds by channel.
+    """Make the temporary table `order_credits`: orders, units, revenue and refunds of `judged_events` by channel.
 
     Parameters
     ----------
     con
-        A connection with the table `judged_events`.
+        A connection with the table `all_judged_events`, and `judged_events`: those that no earlier call has read.
     settings
         Which model; where it is `none`, or nothing can be attributed, everything stays as logged.
     units
@@ -162,7 +162,7 @@ def _impossible(con: Any) -> str | None:
             count(*) filter (where person_known),
             count(distinct channel) + max(case when channel is null then 1 else 0 end),
             count(*) filter (where kind not in ('orders', 'refunds') and channel is not null)
-        from judged_events
+        from all_judged_events
         where rule is null and kind <> 'ignored'
         """
     ).fetchone()

@@ -62,10 +62,13 @@ def read_events(
     now: pd.Timestamp,
     channel: str | None,
     attribution: AttributionSettings,
+    read_before: Sequence[str] = (),
 ) -> EventsRead:
     """Aggregate the events of several files into the temporary tables `event_signals` and `event_skus`.
 
-    The files are streamed: what is kept of an event is a narrow row that spills to disk, persons as hashes.
+    The files are streamed: what is kept of an event is a narrow row that spills to disk, persons as hashes. Files
+    `read_before` were ingested by an earlier call: attribution sees what they say of who came from where, and nothing
+    else does.
 
     Raises
     ------
@@ -85,13 +88,19 @@ def read_events(
         price_counts=str("price" in log.columns).lower(),
     )
     for strict in (True, False):
-        with open_files(con, [p for p in paths if not is_json(p)], strict=strict) as opened:
-            names = {row[0]: path for row, path in zip(opened, [p for p in paths if not is_json(p)], strict=True)}
-            readers = [row[1:] for row in opened] + [_json(path) for path in paths if is_json(path)]
-            selects = [_canonical(reader, columns, log, period, channel) for reader, columns in readers]
+        plain = [p for p in (*paths, *read_before) if not is_json(p)]
+        json_paths = [p for p in (*paths, *read_before) if is_json(p)]
+        with open_files(con, plain, strict=strict) as opened:
+            names = {row[0]: path for row, path in zip(opened, plain, strict=True)}
+            readers = [row[1:] for row in opened] + [_json(path) for path in json_paths]
+            selects = [
+                f"select *, {str(path in set(read_before)).lower()} as read_before "
+                f"from ({_canonical(reader, columns, log, period, channel)})"
+                for path, (reader, columns) in zip([*plain, *json_paths], readers, strict=True)
+            ]
             con.execute("create or replace temp view came_events as " + "\nunion all\n".join(selects))
             try:
-                build_text(con, "judged_events", judged)
+                build_text(con, "all_judged_events", judged)
             except duckdb.InvalidInputException as error:
                 drop_reader_tables(con)
                 if strict:  # line ends of two systems in one file
@@ -100,6 +109,10 @@ def read_events(
             except (duckdb.IOException, duckdb.DataError, duckdb.OutOfMemoryException) as error:
                 raise DataError(f"{paths[0]}: can't be read ({str(error).splitlines()[0]})") from None
             keep_torn_lines(con, names)
+            con.execute("delete from torn_lines where source in (select unnest(?))", [list(read_before)])
+            con.execute(
+                "create or replace temp view judged_events as select * from all_judged_events where not read_before"
+            )
             if "person" in log.columns or "session" in log.columns:
                 con.execute("update torn_lines set content = null")  # a torn line may hold a person anywhere
             read = _count(con, log)
@@ -108,7 +121,9 @@ def read_events(
             _aggregate(con, log, period, now)
             drop_reader_tables(con)
         break
-    con.execute("drop view came_events; drop table judged_events; drop table order_credits")
+    con.execute(
+        "drop view came_events; drop view judged_events; drop table all_judged_events; drop table order_credits"
+    )
     return read
 
 

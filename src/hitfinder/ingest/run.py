@@ -59,7 +59,9 @@ class Ingested:
     attribution
         What went to other channels than it was logged under; None without attribution.
     already
-        Files that were skipped, since the folder has their content.
+        Files whose content the folder has: skipped, but for what `looked_back` says.
+    looked_back
+        Those of them that were read again for who came from where before the new orders.
     """
 
     folder: Path
@@ -73,6 +75,7 @@ class Ingested:
     dropped_columns: tuple[str, ...] = ()
     paths: tuple[Path, ...] = ()
     already: tuple[str, ...] = ()
+    looked_back: tuple[str, ...] = ()
 
     @property
     def rejects(self) -> dict[str, int]:
@@ -95,8 +98,10 @@ class Ingested:
             lines.append(str(self.attribution))
         if self.dropped_columns:
             lines.append(f"columns that name a person, dropped: {', '.join(self.dropped_columns)}")
-        if self.already:
-            lines.append(f"ingested before, skipped: {', '.join(self.already)}")
+        if self.looked_back:
+            lines.append(f"ingested before, read again for what led to the new orders: {', '.join(self.looked_back)}")
+        if skipped := [path for path in self.already if path not in self.looked_back]:
+            lines.append(f"ingested before, skipped: {', '.join(skipped)}")
         return "\n".join(lines)
 
 
@@ -131,7 +136,8 @@ def ingest(
     Parameters
     ----------
     sources
-        Paths and globs of Parquet, CSV or (GA4) newline-delimited JSON files, all of one format.
+        Paths and globs of Parquet, CSV or (GA4) newline-delimited JSON files, all of one format. Files that the folder
+        has already add nothing; with attribution they tell what led to the orders of the new ones.
     format
         One of `FORMATS`; `auto` recognises it from the header.
     into
@@ -233,7 +239,7 @@ def _run(
     if set(groups) - set(NO_EVENTS):
         way_of_attribution(record, call.settings.attribution, folder.path, NO_EVENTS)
     fresh, already = _fresh(record, groups, call, mapping)
-    done = Ingested(folder.path, tuple(groups), already=tuple(already))
+    done = Ingested(folder.path, tuple(groups), already=tuple(path for paths in already.values() for path in paths))
     if not any(fresh.values()):
         return done
     con.execute("create temp table all_rejects (table_name varchar, rule varchar, content varchar, source varchar)")
@@ -242,7 +248,7 @@ def _run(
     for name in sorted(fresh, key=lambda n: n == "skus"):
         if not fresh[name]:
             continue
-        done = _read(con, folder, name, fresh[name], call, period_text, done)
+        done = _read(con, folder, name, fresh[name], already[name], call, period_text, done)
         shown = ", ".join(Path(path).name for path in fresh[name][:5]) + (" ..." if len(fresh[name]) > 5 else "")
         con.execute("insert into all_rejects select *, ? from rejects", [shown])
         con.execute("delete from rejects")
@@ -261,19 +267,19 @@ def _run(
 
 def _fresh(
     record: dict[str, Any], groups: dict[str, list[str]], call: _Call, mapping: Path | None
-) -> tuple[dict[str, list[str]], list[str]]:
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Tell files to read from those whose content was read before, in the same way; note the former in the record."""
     seen = {source["key"] for source in record["sources"]}
     way = mapping.read_text(encoding="utf-8-sig") if mapping is not None else ""
     fresh: dict[str, list[str]] = {name: [] for name in groups}
-    already = []
+    already: dict[str, list[str]] = {name: [] for name in groups}
     for name, paths in groups.items():
         for path in paths:
             content = digest(path)
             how = json.dumps([content, name, "" if name == "skus" else [way, call.channel, str(call.known_at)]])
             key = hashlib.sha256(how.encode()).hexdigest()
             if key in seen:
-                already.append(path)
+                already[name].append(path)
                 continue
             seen.add(key)
             fresh[name].append(path)
@@ -282,9 +288,16 @@ def _fresh(
 
 
 def _read(
-    con: Any, folder: Folder, name: str, paths: list[str], call: _Call, period_text: str, done: Ingested
+    con: Any,
+    folder: Folder,
+    name: str,
+    paths: list[str],
+    already: list[str],
+    call: _Call,
+    period_text: str,
+    done: Ingested,
 ) -> Ingested:
-    """Read the files of one format, and let their rows join the folder's."""
+    """Read the files of one format, and let their rows join the folder's; `already` are those that it has."""
     prepare(con)
     period = call.settings.signals.period
     if name == "skus":
@@ -300,7 +313,17 @@ def _read(
     log = call.log if name == "events" else event_logs()[name]
     assert log is not None
     attribution = call.settings.attribution
-    read = read_events(con, paths, log, period=period, now=call.now, channel=call.channel, attribution=attribution)
+    looked_back = already if attribution.model != "none" else []
+    read = read_events(
+        con,
+        paths,
+        log,
+        period=period,
+        now=call.now,
+        channel=call.channel,
+        attribution=attribution,
+        read_before=looked_back,
+    )
     refuse_split_periods(con, folder, period_text)
     con.execute("create or replace temp view incoming as select * from event_signals")
     signals = admit_incoming(con, SIGNALS, now=call.now, period=period)
@@ -314,6 +337,7 @@ def _read(
         left_out=read.left_out | done.left_out,
         persons=read.persons if "person" in log.columns else None,
         attribution=read.attribution,
+        looked_back=tuple(looked_back),
     )
 
 

@@ -1,8 +1,9 @@
 -- One row per SKU x period x channel: the orders, units, revenue and refunds that a channel is credited with, and beside
 -- them what was logged under it. Summed over the channels, each SKU x period has what the log has.
--- Reads `judged_events`; persons are hashes, and end here. Without attribution, as_logged.sql stands in its place.
+-- Reads `all_judged_events`; persons are hashes, and end here. Without attribution, as_logged.sql stands in its place.
+-- Events that an earlier call has read lead to orders, and their orders to refunds; what they sold is not counted again.
 with kept as (
-    select * from judged_events
+    select * from all_judged_events
     where rule is null and kind <> 'ignored'
 ),
 
@@ -14,6 +15,7 @@ log_began as (
 -- when (those that are alike in both share one row here, and are counted).
 purchases as (
     select
+        read_before,
         sku_id,
         period_start,
         channel,
@@ -33,6 +35,7 @@ purchases as (
 -- An order is dated by its first event: what came between its events did not bring it about.
 grouped_orders as (
     select
+        read_before,
         sku_id,
         period_start,
         channel,
@@ -47,7 +50,7 @@ grouped_orders as (
         sum(units) as units,
         cast(sum(amount) * 10000 as hugeint) as revenue
     from purchases
-    group by sku_id, period_start, channel, order_known, order_key, alone_at, alone_person
+    group by read_before, sku_id, period_start, channel, order_known, order_key, alone_at, alone_person
 ),
 
 orders as (
@@ -288,7 +291,7 @@ grouped_refunds as (
         count(*) as refund_events,
         cast(coalesce(sum(amount), 0) * 10000 as hugeint) as refunds
     from kept
-    where kind = 'refunds'
+    where kind = 'refunds' and not read_before
     group by sku_id, period_start, channel, happened_at, case when order_named then order_key end
 ),
 
@@ -345,6 +348,7 @@ parts as (
         case when credited is distinct from channel then orders * share else 0 end as moved_orders,
         case when credited is distinct from channel then revenue else 0 end as moved_revenue
     from shares
+    where not read_before
 
     union all
 
@@ -354,7 +358,7 @@ parts as (
         case when ordered_at < began_at + {window} and person is not null then orders else 0 end, 0, 0, 0, 0
     from ranked
     cross join log_began
-    where place = 1
+    where place = 1 and not read_before
 
     union all
 

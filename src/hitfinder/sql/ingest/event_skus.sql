@@ -5,7 +5,7 @@ with came as (
     select came_events.*
     from came_events
     semi join kept_sku_ids on kept_sku_ids.sku_id = came_events.sku_id
-    where happened_at is not null and early_rule is null and happened_at between timestamp '2000-01-01 00:00:00' and timestamp '{now}'
+    where not read_before and happened_at is not null and early_rule is null and happened_at between timestamp '2000-01-01 00:00:00' and timestamp '{now}'
 ),
 
 first_seen as (

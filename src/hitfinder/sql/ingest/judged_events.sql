@@ -1,5 +1,6 @@
 -- One row per event that came, typed, with the first rule that it breaks (NULL: none) and, if so, its content.
 -- Reads `came_events` (see events.py) and `event_kinds(event, kind)`. Persons and sessions leave as hashes.
+-- Becomes `all_judged_events`; `judged_events` are those of files that no earlier call has read.
 with came as (
     select * from came_events
 ),
@@ -49,6 +50,7 @@ ruled as (
 
 judged as (
     select
+        read_before,
         kind,
         rule,
         coalesce(cast(day as timestamp), time_bucket({period}, happened_at, timestamp '2000-01-03 00:00:00')) as period_start,
