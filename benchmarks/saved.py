@@ -3,10 +3,10 @@
     python benchmarks/saved.py --archive FILE [--out FOLDER] [--no-controls]
     python benchmarks/saved.py --markets 4 [--weeks 24] [--slots 10] [--first-seed 300] [--jobs 2]
 
-FILE is a table of the Upworthy Research Archive (Matias, Munger, Le Quere and Ebersole 2021, Scientific Data 8, 195), CSV
-or Parquet, with `test_week, clickability_test_id, eyecatcher_id, headline, impressions, clicks`. A headline plays a SKU,
-the test it was in its style, the week its batch. A thousand of its impressions, drawn without replacement, are its full
-test; the rest came afterwards and tells which headlines were hits. Prints the README's table and draws its picture.
+FILE is a table of the Upworthy Research Archive (Matias, Munger, Le Quere and Ebersole 2021, Scientific Data 8, 195),
+CSV or Parquet, with `test_week, clickability_test_id, eyecatcher_id, headline, impressions, clicks`. A headline plays a
+SKU, the test it was in its style, the week its batch. A thousand of its impressions, drawn without replacement, are its
+full test; the rest came later and tells which headlines were hits. Prints the README's table and draws its picture.
 
 On simulated markets (about 200 SKUs a week, hits are the three of the greatest true expected revenue) it counts in how
 many batches all hits are among the `slots` SKUs named, beside the full test, at 90 and at 70 % saved.
