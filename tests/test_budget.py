@@ -237,6 +237,42 @@ def test_slopes_lie_within_their_errors_and_nearer_than_raw_ratios():
     assert 0.5 * truth.std() < sd < 2 * truth.std()
 
 
+@pytest.mark.parametrize(("orders", "own"), [(2_000, 0.55), (0.05, 0.4)])
+def test_one_week_counts_by_its_orders_and_its_spread(orders, own):
+    """Slopes differ by half of themselves: a week of thousands of orders tells them apart, a week of a few does not."""
+    rng = np.random.default_rng(4)
+    n, worth = 60, 20.0
+    slope = 4 * rng.gamma(4, 0.25, n)
+    spend = np.exp(rng.normal(0, 0.3, n)) * orders * worth / 4
+    counted = rng.poisson(slope * effective(spend[:, None], spend)[:, 0] / worth)
+    weeks = pd.DataFrame({"sku_id": [f"k{i:02}" for i in range(n)], "channel": "ads", "category": "all", "week": 0,
+                          "spend": spend, "orders": counted, "value": worth * counted})  # fmt: skip
+    found = fit_responses(weeks).lines
+    raw = weeks["value"].to_numpy() / effective(spend[:, None], found["half"].to_numpy())[:, 0]
+    followed = np.cov(found["slope"], raw)[0, 1] / raw.var(ddof=1)
+    assert followed > own if orders > 1 else followed < own
+    # What one week says of the next is never taken for certain.
+    assert (found["slope_sd"] / found["slope"]).min() > 0.05
+
+
+def test_in_one_week_categories_that_differ_are_told_apart_and_one_of_two_lines_is_not_believed():
+    rng = np.random.default_rng(5)
+    n = 200
+    category = np.where(np.arange(n) < 100, "a", "b")
+    slope = np.where(category == "a", 2.0, 6.0) * rng.gamma(25, 1 / 25, n)
+    spend = np.full(n, 20.0)
+    counted = rng.poisson(slope * effective(spend[:, None], spend)[:, 0] / 20.0)
+    weeks = pd.DataFrame({"sku_id": [f"k{i:03}" for i in range(n)], "channel": "ads", "category": category, "week": 0,
+                          "spend": spend, "orders": counted, "value": 20.0 * counted})  # fmt: skip
+    found = fit_responses(weeks)
+    middle = found.lines.groupby("category")["slope"].mean()
+    assert middle["a"] == pytest.approx(2.0, rel=0.25)
+    assert middle["b"] == pytest.approx(6.0, rel=0.25)
+    within = found.lines["slope"] - found.lines["category"].map(middle)
+    raw = weeks["value"] / effective(spend[:, None], found.lines["half"].to_numpy())[:, 0]
+    assert within.std() < 0.5 * (raw - raw.groupby(weeks["category"]).transform("mean")).std()
+
+
 def test_what_moves_all_lines_of_a_channel_together_is_found():
     calm, stormy = (fit_responses(market(5, common=sd, weeks=12)[0]).channels["common_sd"][0] for sd in (0.0, 0.3))
     assert calm < 0.12

@@ -99,14 +99,17 @@ def bought_last_week(spending: Spending, target: float | None) -> dict[str, Any]
     -------
     dict
         `skus, spend, value, orders, roi`; `above_target`: how many brought the target or more (NULL without one);
-        `best`: the three with the most value, as `sku_id, spend, value`.
+        `best`: the three that brought most for each unit of spend, as `sku_id, spend, value`.
     """
     skus, weeks = spending.skus, spending.weeks
-    first = skus.index[skus["first_week"] == 0]
+    # Where the log began with that week, only what was launched in it is known to be new.
+    new = (skus["first_week"] == 0) & ((weeks["week"].max() > 0) | (skus["launched_at"] > spending.as_of - AHEAD))
+    first = skus.index[new]
     mine = weeks[(weeks["week"] == 0) & weeks["sku_id"].isin(first)]
     summed = mine.groupby("sku_id")[["spend", "value", "orders"]].sum()
     spend, value = float(summed["spend"].sum()), float(summed["value"].sum())
-    best = summed[summed["value"] > 0].sort_values("value", ascending=False, kind="stable").head(3)
+    brought = summed.assign(roi=summed["value"] / summed["spend"].where(summed["spend"] > 0))
+    best = brought[brought["value"] > 0].sort_values("roi", ascending=False, kind="stable").head(3)
     return {
         "skus": len(summed),
         "spend": spend,

@@ -3,7 +3,8 @@
 A line is a SKU on a channel. Its slope is value per unit of spend, counted on spend as it would be without diminishing
 returns (see `curvature`). It is pulled towards the slope of its category on its channel, this one towards the channel's
 and that towards all: gamma priors on a rate, as in `pooling`. How hard each pull is, in units of spend, is learned from
-history by prediction: with the strength kept, what was known before each week best predicts that week.
+history by prediction: with the strength kept, what was known before each week best predicts that week. Where there is
+one week only, nothing can be predicted; the strength is then what lines differ by beyond a week's luck.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ LEVELS = ("channel", "category", "line")
 STRENGTHS = np.geomspace(0.05, 20, 14)
 # A channel's common error where there are no weeks to learn it from, and how many weeks that counts as.
 COMMON_SD, COMMON_WEEKS = 0.10, 2.0
+# How far a typical line's week is taken to lie from its own mean, beyond the luck of its orders, where no line has two.
+WEEK_SD = 0.30
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,9 @@ def fit_responses(weeks: pd.DataFrame, *, default_half: float = 1.0) -> Response
     Parameters
     ----------
     weeks
-        One row per SKU, channel and week: `sku_id, channel, category, week, spend, value`; `week` counts back, 0 is the
-        newest. Value in a week without spend that follows one with spend is still that spend's: orders take their time.
+        One row per SKU, channel and week: `sku_id, channel, category, week, spend, value`, and `orders` where they were
+        counted; `week` counts back, 0 is the newest. Value in a week without spend that follows one with spend is still
+        that spend's: orders take their time.
     default_half
         The spend, as a multiple of a line's typical spend, at which a further unit brings half, where no line's spend
         varied.
@@ -82,15 +86,16 @@ def fit_responses(weeks: pd.DataFrame, *, default_half: float = 1.0) -> Response
     names = sorted(lines["channel"].unique())
     channel = pd.Index(names).get_indexer(lines["channel"])
     start = typical(spend)
-    dispersion = _dispersion(effective(spend, default_half * start), value, channel, len(names))
+    worth = _worth_of_an_order(weeks)
+    dispersion = _dispersion(effective(spend, default_half * start), value, channel, len(names), worth)
     curves = fit_curvature(spend, value, channel, names, dispersion, default_half)
     half = curves["half_at"].to_numpy()[channel] * start
     exposure = effective(spend, half)
-    dispersion = _dispersion(exposure, value, channel, len(names))
+    dispersion = _dispersion(exposure, value, channel, len(names), worth)
 
     category = lines.groupby(["channel", "category"], sort=True).ngroup().to_numpy()
     groups = {"channel": channel, "category": category, "line": np.arange(len(lines))}
-    strengths = _fit_strengths(exposure, value, groups)
+    strengths = _fit_strengths(exposure, value, groups, dispersion[channel])
     slope, parents = _pool(exposure.sum(axis=1), value.sum(axis=1), groups, strengths)
     certain = exposure.sum(axis=1) + strengths["line"]
     lines = lines.assign(
@@ -134,7 +139,14 @@ def _matrices(weeks: pd.DataFrame) -> tuple[Array, Array, pd.DataFrame]:
     return spend, value, every.iloc[np.flatnonzero(ever)].reset_index(drop=True)
 
 
-def _dispersion(exposure: Array, value: Array, channel: npt.NDArray[np.int64], n: int) -> Array:
+def _worth_of_an_order(weeks: pd.DataFrame) -> float | None:
+    if "orders" not in weeks or not (weeks["orders"] > 0).any():
+        return None
+    counted = weeks[weeks["orders"].notna()]
+    return float(counted["value"].sum() / counted["orders"].sum())
+
+
+def _dispersion(exposure: Array, value: Array, channel: npt.NDArray[np.int64], n: int, worth: float | None) -> Array:
     """Return the variance of a week's value for each unit expected, by channel, from how lines' own weeks differ."""
     slope = value.sum(axis=1) / np.maximum(exposure.sum(axis=1), 1e-300)
     expected = slope[:, None] * exposure
@@ -144,17 +156,21 @@ def _dispersion(exposure: Array, value: Array, channel: npt.NDArray[np.int64], n
     def ratio(rows: npt.NDArray[np.bool_]) -> float:
         return float(spread[rows].sum() / free[rows].sum()) if free[rows].sum() > 0 else 0.0
 
-    # A channel with few weeks that can be compared borrows from all; with none at all, a week's value is as good as one
-    # draw. Ten comparisons count as much as what all channels say.
+    # A channel with few weeks that can be compared borrows from all. With none at all a week has the luck of its orders
+    # and WEEK_SD beyond it; where orders were not counted, it is as good as one draw. Ten comparisons count as much as
+    # what all channels say.
     everywhere = ratio(np.ones(len(channel), dtype=bool))
     if everywhere <= 0:
-        everywhere = float(value[value > 0].mean()) if (value > 0).any() else 1.0
+        of_week = float(value[value > 0].mean()) if (value > 0).any() else 1.0
+        everywhere = of_week if worth is None else worth + WEEK_SD**2 * of_week
     counts = np.array([free[channel == place].sum() for place in range(n)])
     own = np.array([ratio(channel == place) for place in range(n)])
     return np.asarray((counts * own + 10 * everywhere) / (counts + 10), dtype=float)
 
 
-def _fit_strengths(exposure: Array, value: Array, groups: dict[str, npt.NDArray[np.int64]]) -> dict[str, float]:
+def _fit_strengths(
+    exposure: Array, value: Array, groups: dict[str, npt.NDArray[np.int64]], dispersion: Array
+) -> dict[str, float]:
     """Choose each level's strength: what was known before each week has to predict that week best."""
     mean = float(exposure.sum(axis=1).mean()) if len(exposure) else 1.0
     known = np.cumsum(exposure, axis=1)[:, :-1], np.cumsum(value, axis=1)[:, :-1]
@@ -162,6 +178,8 @@ def _fit_strengths(exposure: Array, value: Array, groups: dict[str, npt.NDArray[
     everything = known[0].sum(axis=0), known[1].sum(axis=0)
     parent = np.broadcast_to(everything[1] / np.maximum(everything[0], 1e-300), known[0].shape)
     use = (coming[0] > 0) & (everything[0] > 0)
+    if len(exposure) and not use.any():
+        return _strengths_by_spread(exposure.sum(axis=1), value.sum(axis=1), groups, dispersion)
     strengths = {}
     for level in LEVELS:
         pooled = [_sum_by(groups[level], part) for part in known]
@@ -178,6 +196,36 @@ def _fit_strengths(exposure: Array, value: Array, groups: dict[str, npt.NDArray[
         strengths[level] = best
         parent = (pooled[1] + best * parent) / (pooled[0] + best)
     return strengths
+
+
+def _strengths_by_spread(
+    exposure: Array, value: Array, groups: dict[str, npt.NDArray[np.int64]], dispersion: Array
+) -> dict[str, float]:
+    """Choose each level's strength by moments (Buehlmann and Straub 1970): how far rates differ beyond their own error.
+
+    From the lines upwards: what lines differ by is part of the error of their category.
+    """
+    least, most = STRENGTHS[0] * exposure.mean(), STRENGTHS[-1] * exposure.mean()
+    rate = value.sum() / exposure.sum()
+    error = dispersion * rate / exposure  # variance of each member's own rate
+    members, weight, total = groups["line"], exposure, value
+    strengths = {}
+    for level, above in (("line", "category"), ("category", "channel"), ("channel", "")):
+        first = np.unique(members, return_index=True)[1]
+        parent = groups[above][first] if above else np.zeros(len(first), dtype=np.int64)
+        w, own, v = weight[first], total[first] / weight[first], error[first]
+        of_parent = _sum_by(parent, w)
+        miss = own - _sum_by(parent, w * own) / of_parent
+        room = float((w * (1 - w / of_parent)).sum())
+        beyond = float((w * miss**2 - w * v * (1 - w / of_parent)).sum()) / room if room > 0 else 0.0
+        wanted = float(np.average(w * v, weights=w)) / beyond if beyond > 0 else most
+        strengths[level] = float(np.clip(wanted, least, most))
+        if above:
+            spread = _sum_by(parent, w**2 * (max(beyond, 0.0) + v)) / of_parent**2
+            members = groups[above]
+            error = pd.Series(spread, index=parent).groupby(level=0).first().reindex(members).to_numpy(dtype=float)
+            weight, total = _sum_by(members, exposure), _sum_by(members, value)
+    return {level: strengths[level] for level in LEVELS}
 
 
 def _deviance(expected: Array, came: Array, use: npt.NDArray[np.bool_]) -> float:

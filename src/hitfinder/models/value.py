@@ -130,13 +130,12 @@ def _fit_parts(margin: Array, table: pd.DataFrame, value: Array, weight: Array, 
     intercept = float(np.log(np.average(value[positive], weights=weight[positive]))) if positive.any() else -np.inf
     if positive.sum() >= MIN_POSITIVE:
         best = _penalty(Z[positive], value[positive], weight[positive], np.asarray(folds)[positive])
-        regression = GammaRegressor(alpha=best, solver="newton-cholesky")
-        fitted = regression.fit(Z[positive], value[positive], weight[positive])
+        fitted, unit = _regression(best, Z[positive], value[positive], weight[positive])
         if fitted.coef_[0] < 0:
             # A better margin is never worth less; where it seems so, that is chance, and the rest has to explain it.
             Z[:, 0] = 0.0
-            fitted = regression.fit(Z[positive], value[positive], weight[positive])
-        coefficients, intercept = fitted.coef_.tolist(), float(fitted.intercept_)
+            fitted, unit = _regression(best, Z[positive], value[positive], weight[positive])
+        coefficients, intercept = fitted.coef_.tolist(), float(fitted.intercept_ + np.log(unit))
     others = weight[~positive].sum()
     return ValueModel(
         margins=tuple(np.asarray(grid, dtype=float).tolist()),
@@ -151,6 +150,12 @@ def _fit_parts(margin: Array, table: pd.DataFrame, value: Array, weight: Array, 
         low=(0.0,),
         high=(0.0,),
     )
+
+
+def _regression(alpha: float, Z: Array, value: Array, weight: Array) -> tuple[GammaRegressor, float]:
+    """Return the worth of those that sell on, in units of its mean: its solver stalls on rates of a thousandth."""
+    unit = float(np.average(value, weights=weight))
+    return GammaRegressor(alpha=alpha, solver="newton-cholesky").fit(Z, value / unit, weight), unit
 
 
 def _columns(margin: Array, table: pd.DataFrame, columns: tuple[str, ...]) -> Array:
@@ -174,9 +179,9 @@ def _penalty(Z: Array, value: Array, weight: Array, folds: Any) -> float:
     for alpha in PENALTIES:
         loss = 0.0
         for held in parts:
-            fitted = GammaRegressor(alpha=alpha, solver="newton-cholesky").fit(Z[~held], value[~held], weight[~held])
+            fitted, unit = _regression(alpha, Z[~held], value[~held], weight[~held])
             loss += weight[held].sum() * mean_gamma_deviance(
-                value[held], np.maximum(fitted.predict(Z[held]), 1e-12), sample_weight=weight[held]
+                value[held], np.maximum(fitted.predict(Z[held]) * unit, 1e-12), sample_weight=weight[held]
             )
         losses.append(loss)
     return PENALTIES[int(np.argmin(losses))]
