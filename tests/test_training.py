@@ -227,7 +227,7 @@ def made_up(rng, batches, size=20):
     n = batches * size
     sku = np.array([f"s{i:04d}" for i in range(n)])
     hit = (np.arange(n) % size < 2).astype(float)
-    table = pd.DataFrame({"sku_id": sku, "age_days": 5.0, "impressions": 100.0})
+    table = pd.DataFrame({"sku_id": sku, "age_days": 5.0, "impressions": 100.0, "budget": np.nan})
     train = SimpleNamespace(table=table, hit=hit, trial=np.full(n, -1), copies=np.zeros(n, dtype=int))
     launched = pd.Timestamp("2025-01-06") + pd.to_timedelta(np.arange(n) // size * 7, unit="D")
     labels = pd.DataFrame({"sku_id": sku, "within_group": np.arange(n) // size, "launched_at": launched, "weight": 1.0})
@@ -245,6 +245,44 @@ def test_without_a_promise_no_more_past_hits_are_lost_than_allowed(seed, batches
     hits = margin[train.hit > 0]
     assert (hits < thresholds["stop"]).mean() <= allowed + 1e-9
     assert thresholds["stop"] <= thresholds["scale"]
+
+
+def test_the_promise_of_a_running_test_holds_for_small_budgets_apart():
+    """Small tests lose more hits: on the mixture of budgets a promise holds, at the small ones it would be broken."""
+    policy = parse_settings({}).policy
+    broken = {"apart": [], "mixed": []}
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        train, margin, labels = made_up(rng, batches=60)
+        batch = labels["within_group"].to_numpy()
+        budget = np.array([0.05, 0.1, 0.2, 0.4])[batch % 4]
+        margin = margin - train.hit * np.where(budget <= 0.1, 2.0, 0.0)
+        train.trial, train.table["budget"] = np.zeros(len(batch), dtype=int), budget
+        for name, told in (("apart", train.table), ("mixed", train.table.assign(budget=0.1))):
+            known = SimpleNamespace(**(vars(train) | {"table": told}))
+            thresholds, promises = learn_thresholds(known, margin, margin, expit(margin), labels, policy)
+            assert promises["plan_stop"].holds
+            assert promises["plan_stop"].n_batches == {"apart": 30, "mixed": 60}[name]
+            # 500 new batches of two hits each, tested under small budgets
+            lowest = (1 + rng.normal(size=(500, 2))).min(axis=1) - 2.0
+            broken[name].append((lowest < thresholds["plan_stop"]).mean())
+    assert np.mean(broken["apart"]) < 0.11
+    assert np.mean(broken["mixed"]) > 0.14
+
+
+def test_a_batch_that_was_played_under_every_budget_counts_once_at_its_worst():
+    policy = parse_settings({}).policy
+    train, margin, labels = made_up(np.random.default_rng(8), batches=30)
+    n = len(margin)
+    twice = SimpleNamespace(
+        table=pd.concat([train.table.assign(budget=share) for share in (0.05, 0.4)], ignore_index=True),
+        hit=np.tile(train.hit, 2),
+        trial=np.repeat([0, 1], n),
+        copies=np.zeros(2 * n, dtype=int),
+    )
+    both = np.concatenate([margin - train.hit, margin])
+    _, promises = learn_thresholds(twice, both, both, expit(both), labels, policy)
+    assert promises["plan_stop"].n_batches == 30
 
 
 def test_a_promise_that_the_market_broke_is_withdrawn():

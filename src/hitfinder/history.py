@@ -63,7 +63,8 @@ DEMAND_FOLDS = 5
 class History:
     """What is known at the call's moment: labels, counted pairs, the SKUs, and how to get features for some rates.
 
-    `trial` holds the states of tests that were played again, `base` names the SKU that each of its copies is of.
+    `trial` holds the states of tests that were played again; `copied`, by its SKUs' ids, of which SKU each is a copy
+    (`sku_id`), and under which budget its batch was played (`budget`, a share of the test in full).
     """
 
     con: Any
@@ -76,7 +77,7 @@ class History:
     categories: list[str]
     numbers: list[str]
     trial: TrialTable | None = None
-    base: pd.Series | None = None
+    copied: pd.DataFrame | None = None
     selection: Selection | None = None
     unknown_costs: str = ""
 
@@ -169,8 +170,8 @@ def with_trials(history: History) -> History:
     rng = np.random.default_rng([settings.seed, 3])
     played = play(many, policy, (share * full).astype(np.int64), TRIAL_ROUNDS, rng)
     trial.look_after([played.views[round_] for round_ in TRIAL_STATES], history.rate_names)
-    base = pd.Series(np.tile(pool.sku_id, copies), index=many.sku_id)
-    return replace(history, trial=trial, base=base)
+    copied = pd.DataFrame({"sku_id": np.tile(pool.sku_id, copies), "budget": share[many.batch]}, index=many.sku_id)
+    return replace(history, trial=trial, copied=copied)
 
 
 def belief_of(history: History, train: Examples) -> Belief:
@@ -216,16 +217,17 @@ def demand_of(history: History, train: Examples, belief: Belief) -> Demand | Non
 def state_features(history: History, rates: pd.DataFrame, states: tuple[int, ...] = TRIAL_STATES) -> pd.DataFrame:
     """Return the features of every SKU at every moment, and in the states of tests played again after some rounds.
 
-    `copy` tells them apart: -1 for what really was; `sku_id` is always the real one's.
+    `copy` tells them apart: -1 for what really was, without a `budget`; `sku_id` is always the real one's.
     """
-    real = features(history.con, rates).assign(copy=-1)
-    if history.trial is None or history.base is None:
+    real = features(history.con, rates).assign(copy=-1, budget=np.nan)
+    if history.trial is None or history.copied is None:
         return real
     played = history.trial.features_looked_at(rates, states)
     copy = played["sku_id"].str.partition(":")[0].astype("int64")
     # A copy's batch is a list of its own.
     batch = "\x1f" + played["batch_id"]
-    played = played.assign(copy=copy, sku_id=history.base.reindex(played["sku_id"]).to_numpy(), batch_id=batch)
+    of = history.copied.reindex(played["sku_id"])
+    played = played.assign(copy=copy, sku_id=of["sku_id"].to_numpy(), budget=of["budget"].to_numpy(), batch_id=batch)
     return pd.concat([real, played], ignore_index=True)
 
 

@@ -21,6 +21,7 @@ from hitfinder.promise import (
     StopPromise,
     check_promise,
     forward_losses,
+    promise_needs,
     promise_scale,
     promise_stop,
     withdraw_promise,
@@ -68,17 +69,19 @@ def learn_thresholds(
             "probability": probability,
             "age": train.table["age_days"].to_numpy(dtype=float),
             "exposed": train.table["impressions"].to_numpy(dtype=float, na_value=0.0),
+            "budget": train.table["budget"].to_numpy(dtype=float),
         }
     )
     really = rows[(train.trial < 0) & (rows["age"] > 0)]
     really = really if really["hit"].any() else rows
-    # Copies of one batch, each under another budget, are one batch at its worst: a promise learned on a mixture of
-    # budgets holds on the mixture, and is broken more often at the budget that loses most.
     played = rows[(train.trial >= 0) & (rows["exposed"] > 0)]
     thresholds: dict[str, float] = {}
     promises: dict[str, StopPromise | ScalePromise] = {}
     thresholds["stop"], promises["stop"] = _stop(really, policy)
-    thresholds["plan_stop"], promises["plan_stop"] = _stop(played, policy)
+    thresholds["plan_stop"], promises["plan_stop"] = min(
+        (_stop(part, policy, played) for part in _budgets_apart(played, policy)),
+        key=lambda found: (found[1].holds, found[0]),
+    )
     if not promises["plan_stop"].holds:
         # A running test need not give anybody up: who gets no exposures this round may get some in the next.
         thresholds["plan_stop"] = -np.inf
@@ -88,15 +91,33 @@ def learn_thresholds(
     return thresholds, promises
 
 
-def _stop(looks: pd.DataFrame, policy: PolicySettings) -> tuple[float, StopPromise]:
-    skus = looks.loc[looks.groupby("sku")["place"].idxmin()] if len(looks) else looks
+def _budgets_apart(played: pd.DataFrame, policy: PolicySettings) -> list[pd.DataFrame]:
+    """Return the looks of tests played under smaller and under larger budgets, for a promise that holds on both.
+
+    Learned on a mixture of budgets, a promise holds on the mixture and is broken more often at those that lose most;
+    the stricter of two, each learned on its own budgets, holds on either (conditional conformal prediction, see
+    `hitfinder.promise` [1]). A batch that was played under all budgets is one batch at its worst, which holds at each.
+    Where either half has too few batches for a promise, there is one for the mixture.
+    """
+    budgets = np.unique(played["budget"])
+    small = played["budget"] <= np.median(budgets) if len(budgets) else played["budget"] > 0
+    halves = [played[small], played[~small]]
+    batches = [set(half.loc[half["hit"] > 0, "batch"]) for half in halves]
+    enough = min(len(found) for found in batches) >= promise_needs(policy.confidence)
+    return halves if enough and not batches[0] & batches[1] else [played]
+
+
+def _stop(looks: pd.DataFrame, policy: PolicySettings, every: pd.DataFrame | None = None) -> tuple[float, StopPromise]:
+    """Learn a threshold and its promise from `looks`; whether promises were kept is checked on `every` look."""
+    skus, checked = (_lowest(rows) for rows in (looks, looks if every is None else every))
     allowed: dict[str, Any] = {
         "max_hits_lost": policy.max_hits_lost,
         "confidence": policy.confidence,
-        "weight": skus["weight"],
     }
-    promise = promise_stop(skus["batch"], skus["hit"], skus["place"], **allowed)
-    losses = forward_losses(skus["batch"], skus["launched"], skus["hit"], skus["place"], **allowed)
+    promise = promise_stop(skus["batch"], skus["hit"], skus["place"], weight=skus["weight"], **allowed)
+    losses = forward_losses(
+        checked["batch"], checked["launched"], checked["hit"], checked["place"], weight=checked["weight"], **allowed
+    )
     promise = withdraw_promise(promise, check_promise(losses["lost_too_much"], confidence=policy.confidence))
     if promise.holds and promise.threshold is not None:
         return float(skus.loc[skus["place"] == promise.threshold, "margin"].min()), promise
@@ -107,6 +128,10 @@ def _stop(looks: pd.DataFrame, policy: PolicySettings) -> tuple[float, StopPromi
     lost = (hits["weight"] / hits["weight"].mean()).cumsum().to_numpy()
     first = int(np.argmax(lost > policy.max_hits_lost * len(hits) + 1e-9))
     return float(hits["margin"].iloc[first]), promise
+
+
+def _lowest(looks: pd.DataFrame) -> pd.DataFrame:
+    return looks.loc[looks.groupby("sku")["place"].idxmin()] if len(looks) else looks
 
 
 def _scale(looks: pd.DataFrame, policy: PolicySettings) -> tuple[float, ScalePromise]:

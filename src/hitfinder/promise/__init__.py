@@ -21,7 +21,7 @@ References
 from hitfinder.promise.check import PATIENCE, STAKES, PromiseCheck, check_promise, count_kept, withdraw_promise
 from hitfinder.promise.scaling import SCALE_GRID, promise_scale
 from hitfinder.promise.sentences import ScalePromise, StopPromise
-from hitfinder.promise.stopping import forward_losses, promise_stop
+from hitfinder.promise.stopping import forward_losses, promise_needs, promise_stop
 
 __all__ = [
     "PATIENCE",
@@ -33,6 +33,7 @@ __all__ = [
     "check_promise",
     "count_kept",
     "forward_losses",
+    "promise_needs",
     "promise_scale",
     "promise_stop",
     "withdraw_promise",

@@ -17,7 +17,16 @@ from hitfinder.errors import DataError
 from hitfinder.promise.columns import Floats, Ints, between, rows_of
 from hitfinder.promise.sentences import StopPromise
 
-__all__ = ["forward_losses", "promise_stop"]
+__all__ = ["forward_losses", "promise_needs", "promise_stop"]
+
+
+def promise_needs(confidence: float) -> int:
+    """Return how many past batches with hits a promise takes at least.
+
+    >>> promise_needs(0.9), promise_needs(0.95)
+    (9, 19)
+    """
+    return ceil(1 / (1 - between("confidence", confidence))) - 1
 
 
 def promise_stop(
@@ -87,7 +96,7 @@ def promise_stop(
         max_hits_lost=float(max_hits_lost),
         confidence=float(confidence),
         n_batches=len(scores),
-        needed=ceil(1 / (1 - sure)) - 1,
+        needed=promise_needs(confidence),
     )
 
 

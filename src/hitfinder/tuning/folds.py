@@ -85,7 +85,7 @@ def make_fold(history: History, fold: Fold) -> TuningFold | None:
             labels=labels[labels["sku_id"].isin(known)].reset_index(drop=True),
             pairs=history.pairs[history.pairs["sku_id"].isin(known)],
             trial=None,
-            base=None,
+            copied=None,
         )
     )
     try:
