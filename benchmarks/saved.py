@@ -82,8 +82,8 @@ def on_archive(path: Path, out: Path | None, controls: bool) -> None:
     done = hf.replay(signals, skus, settings, controls=controls, progress=lambda words: print(words, flush=True))
     print(done.say())
     kept = done.promises[done.promises["promised"]]
-    by_budget = kept.groupby("budget")[["broken"]].agg(["sum", "size"])
-    print(f"promise broken in {kept['broken'].sum()} of {len(kept)} plays; by budget:\n{by_budget.to_string()}")
+    by_budget = kept.groupby("budget")[["broken", "batches"]].sum()
+    print(f"promise broken in {kept['broken'].sum()} of {kept['batches'].sum()} plays:\n{by_budget.to_string()}")
     print(f"told to stop: {kept['stopped_share'].mean():.0%}")
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
