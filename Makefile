@@ -30,7 +30,9 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Compiled beforehand: tests start many processes, each of which would do it anew where PYTHONDONTWRITEBYTECODE is set.
 test: check
+	$(BIN)/python -m compileall -q src
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lock:

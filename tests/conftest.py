@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow_store import begin_as_copies, shared_folder
 
 from hitfinder.admission import admit
 from hitfinder.cli import main
@@ -15,6 +16,16 @@ from hitfinder.tables import COUNTS, MONEY, SIGNALS, SKUS
 from hitfinder.warehouse import open_warehouse
 
 MONDAY = pd.Timestamp("2025-01-06")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _new_stores_are_copies(tmp_path_factory):
+    if "mlflow" not in sys.modules:  # a run of a few files: importing MLflow would take longer than it spares
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        begin_as_copies(patch, shared_folder(tmp_path_factory))
+        yield
 
 
 @pytest.fixture
@@ -174,11 +185,22 @@ def _draw_reports(rng, sku_id, begins, period, channel, measured, appeal):
 LONG = (
     "test_retrain",
     "test_backtest",
+    "test_end_to_end",
+    "test_tuning",
     "test_promotion",
     "test_cli_promote",
-    "test_end_to_end",
     "test_replays",
-    "test_tuning",
+    "test_cli_replay",
+    "test_selection",
+    "test_registry",
+    "test_training",
+    "test_gate",
+    "test_pipelines",
+    "test_report",
+    "test_cli_monitor",
+    "test_models",
+    "test_serving",
+    "test_ingest_events",
 )
 
 

@@ -12,15 +12,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import requests
+from mlflow_store import copy_to
 
 SECONDS = 120
 
 
 @contextmanager
-def serving(folder):
-    """Start a server that keeps its things in `folder`; yield its address, and end it with all that it started."""
+def serving(folder, shared=None):
+    """Start a server that keeps its things in `folder`; yield its address, and end it with all that it started.
+
+    `shared` is the folder of empty stores (see `mlflow_store`); without it the server makes its own.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    if shared is not None:
+        copy_to(folder / "server.db", shared)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

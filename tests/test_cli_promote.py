@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import random
 import sqlite3
-import subprocess
-import sys
-import time
 
 import pytest
+from forked import forking
 from gated_models import NOW, SETTINGS, START, WEEK, fitted_as_of, tables
 
 from hitfinder.registry import load_model, register
@@ -149,18 +146,15 @@ def test_a_model_from_elsewhere_is_not_promoted(promote, tmp_path):
 
 
 def test_the_command_killed_leaves_a_whole_champion(promote, shop, tmp_path):
-    command = [sys.executable, "-m", "hitfinder.cli", "promote", "--data", str(shop), "--as-of", str(NOW)]
+    command = ["hitfinder", "promote", "--data", shop, "--as-of", NOW]
     chance = random.Random(3)
-    start = time.monotonic()
-    subprocess.run(command, check=True, env=os.environ, capture_output=True)
-    whole = time.monotonic() - start
-    assert standing().champion == "2"
-    for _ in range(3):
-        point(tmp_path / "mlflow.db", "champion", 1)
-        process = subprocess.Popen(command, env=os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(whole * chance.uniform(0.5, 1.0))
-        process.kill()
-        process.wait()
-        champion = load_model("models:/hitfinder@champion")
-        assert champion.version in ("hitfinder/1", "hitfinder/2")
-        assert champion.digest() == fitted_as_of(6 if champion.version == "hitfinder/1" else 8).digest()
+    with forking(shop) as call:
+        status, whole = call(*command)
+        assert status == 0
+        assert standing().champion == "2"
+        for _ in range(3):
+            point(tmp_path / "mlflow.db", "champion", 1)
+            call(*command, seconds=whole * chance.uniform(0.1, 1.0))
+            champion = load_model("models:/hitfinder@champion")
+            assert champion.version in ("hitfinder/1", "hitfinder/2")
+            assert champion.digest() == fitted_as_of(6 if champion.version == "hitfinder/1" else 8).digest()

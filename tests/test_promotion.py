@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from mlflow_server import serving
+from mlflow_store import shared_folder
 from small_market import fitted, newest_batch
 
 import hitfinder as hf
@@ -318,8 +319,8 @@ def test_killed_at_any_moment_champion_points_to_a_whole_version(client, home, n
         assert roll_back(name) == ("4", now)
 
 
-def test_a_server_does_what_the_file_does(tmp_path, monkeypatch, capfd):
-    with serving(tmp_path / "server") as uri:
+def test_a_server_does_what_the_file_does(tmp_path, monkeypatch, capfd, tmp_path_factory):
+    with serving(tmp_path / "server", shared_folder(tmp_path_factory)) as uri:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         monkeypatch.chdir(tmp_path)
         market, model = fitted()

@@ -11,7 +11,7 @@ import pytest
 from small_market import fitted, newest_batch
 
 import hitfinder as hf
-from hitfinder.errors import DataError, NotEnoughHistoryError, SettingsError
+from hitfinder.errors import DataError, ModelError, NotEnoughHistoryError, SettingsError
 from hitfinder.ranking import newest_batch as name_of_newest_batch
 
 COLUMNS = [
@@ -151,6 +151,14 @@ def test_order_and_later_rows_change_nothing():
     pd.testing.assert_frame_equal(ranked(known), expected, check_exact=True)
 
 
+def test_a_list_of_few_rows_and_one_of_many_are_made_to_the_same_last_digit(monkeypatch):
+    lists = []
+    for few in (-1, 10**9):  # queries improved by the engine, and as they are written
+        monkeypatch.setattr("hitfinder.ranking.FEW_ROWS", few)
+        lists.append(ranked())
+    pd.testing.assert_frame_equal(*lists, check_exact=True)
+
+
 def test_every_kind_of_table_gives_the_same_list(tmp_path):
     signals, skus, _as_of = newest_batch()
     expected = ranked()
@@ -198,3 +206,8 @@ def test_a_launch_that_is_only_planned_is_not_the_newest_batch():
     assert name_of_newest_batch(rows.assign(as_of=pd.Timestamp("2025-02-03")), skus) == "planned"
     assert name_of_newest_batch(rows, skus) == "planned"
     assert name_of_newest_batch(rows[1:].assign(as_of=pd.Timestamp("2025-01-13")), skus) == "planned"
+
+
+def test_a_name_in_a_model_s_place_is_refused_with_how_to_load_it():
+    with pytest.raises(ModelError, match=r"got a str; load it with hf.load_model\('models:/hitfinder@champion'\)"):
+        hf.rank("models:/hitfinder@champion", None, None)

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow_server import serving
+from mlflow_store import shared_folder
 from small_market import as_rows, fitted, newest_batch
 
 import hitfinder as hf
@@ -414,8 +415,10 @@ def test_a_moment_that_is_none_is_refused():
         rank_rows(model, as_rows(signals, skus), "next week")
 
 
-def test_a_server_with_a_database_and_proxied_artifacts_does_what_the_file_does(tmp_path, monkeypatch, capfd):
-    with serving(tmp_path / "server") as uri:
+def test_a_server_with_a_database_and_proxied_artifacts_does_what_the_file_does(
+    tmp_path, monkeypatch, capfd, tmp_path_factory
+):
+    with serving(tmp_path / "server", shared_folder(tmp_path_factory)) as uri:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         monkeypatch.chdir(tmp_path)
         market, model = fitted()

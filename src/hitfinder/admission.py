@@ -118,7 +118,8 @@ def admit_incoming(
     rejects = {rule: counts[rule] for rule in sorted(filter(None, counts))}
     if rejects:
         _set_aside(con, table)
-    con.execute("drop table judged; drop view incoming")
+    execute(con, "drop table judged")
+    execute(con, "drop view incoming")
     ignored = () if table.keeps_other_columns else tuple(others)
     return Admission(table.name, sum(counts.values()), counts.get(None, 0), rejects, ignored)
 
@@ -146,7 +147,7 @@ def admit_signals_and_skus(
     return done
 
 
-def say_where_ids_differ(con: Any, *, allowed: float) -> None:
+def say_where_ids_differ(con: Any, *, allowed: float, refuse: bool = False) -> None:
     """Warn where SKUs have no signal while signals name SKUs that are not there: ids may be spelt in two ways.
 
     Parameters
@@ -156,6 +157,13 @@ def say_where_ids_differ(con: Any, *, allowed: float) -> None:
     allowed
         The share of SKUs without a signal up to which nothing is said: a new batch has few signals yet, and a list of
         one batch knows only some of the SKUs that the signals name.
+    refuse
+        Where no SKU at all has a signal nothing can come of it, so that is refused.
+
+    Raises
+    ------
+    DataError
+        With `refuse`, no SKU has a signal while signals name others.
     """
     n_skus, n_silent, a_sku = execute(
         con,
@@ -167,6 +175,11 @@ def say_where_ids_differ(con: Any, *, allowed: float) -> None:
     n_strange, a_stranger = execute(
         con, "select count(distinct sku_id), min(sku_id) from signals where sku_id not in (select sku_id from skus)"
     ).fetchone()
+    if n_strange and refuse and n_silent == n_skus:
+        raise DataError(
+            f"none of the {n_skus:,} SKUs (such as {a_sku!r}) is among those that signals name (such as "
+            f"{a_stranger!r}); check that both spell the ids alike"
+        )
     if n_strange:
         warnings.warn(
             f"{n_silent} of {n_skus} SKUs have no signal (such as {a_sku!r}), and signals name {n_strange} SKUs that "
@@ -191,9 +204,18 @@ def _match_names(table: Table, names: list[str]) -> dict[str, str]:
 def _require_columns(table: Table, came: dict[str, str], names: list[str]) -> None:
     missing = [name for name in table.required if name not in came]
     if missing:
-        raise DataError(f"{table.name}: expected the column {', '.join(missing)}, got {_some(names)}; rename or add it")
+        raise DataError(
+            f"{table.name}: expected the column {', '.join(missing)}, got {_some(names)}; rename or add it"
+            f"{_or_ingest(table)}"
+        )
     if table.any_of and not any(name in came for name in table.any_of):
-        raise DataError(f"{table.name}: expected at least one of {', '.join(table.any_of)}, got {_some(names)}")
+        raise DataError(
+            f"{table.name}: expected at least one of {', '.join(table.any_of)}, got {_some(names)}{_or_ingest(table)}"
+        )
+
+
+def _or_ingest(table: Table) -> str:
+    return ", or run `hitfinder ingest FILE --into FOLDER` first" if table in (SIGNALS, SKUS) else ""
 
 
 def _casts(table: Table, came: dict[str, str], physical: dict[str, str], period: pd.Timedelta) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
@@ -12,7 +13,7 @@ import pandas as pd
 
 from hitfinder.errors import DataError, NotEnoughHistoryError
 from hitfinder.settings import Settings
-from hitfinder.warehouse import build, build_text, execute, frame, load_sql
+from hitfinder.warehouse import build, build_text, execute, load_sql
 
 __all__ = [
     "KEYS",
@@ -30,6 +31,8 @@ __all__ = [
 ]
 
 KEYS = ["as_of", "sku_id"]
+# A moment this long after all that is known may be a slip.
+LONG_AFTER = pd.Timedelta(days=31)
 
 # Every rate that sql/pairs.sql can count, by what it is counted on.
 RATES = {
@@ -50,13 +53,40 @@ def moment_of_knowledge(con: Any, as_of: Any) -> pd.Timestamp:
         moment = pd.to_datetime(as_of, errors="coerce")
         if not isinstance(moment, pd.Timestamp):
             raise DataError(f"as_of: expected a moment such as 2025-01-06 or 2025-01-06T10:00, got {as_of!r}")
-        return moment.tz_convert("UTC").tz_localize(None) if moment.tz is not None else moment
+        moment = moment.tz_convert("UTC").tz_localize(None) if moment.tz is not None else moment
+        _check_span(con, moment)
+        return moment
     # A clock that runs ahead must not carry the list into the future, where every outcome window has closed.
     ahead = "now()::timestamp + interval 1 day"
-    newest = con.execute(f"select max(known_at) from signals where known_at <= {ahead}").fetchone()[0]
+    newest = execute(con, f"select max(known_at) from signals where known_at <= {ahead}").fetchone()[0]
     if newest is None:
         raise NotEnoughHistoryError("signals: expected rows, got none; give signals or the moment as_of")
     return pd.Timestamp(newest)
+
+
+def _check_span(con: Any, moment: pd.Timestamp) -> None:
+    """Refuse a moment before anything was known, and say where it is long after all that is known.
+
+    Raises
+    ------
+    DataError
+        No signal was known at the moment, though later ones are there.
+    """
+    first, last = execute(con, "select min(known_at), max(known_at) from signals").fetchone()
+    if first is None:
+        return
+    if moment < first:
+        raise DataError(
+            f"as_of: the first signal was known {first:%Y-%m-%d %H:%M}, got {moment:%Y-%m-%d %H:%M}; give a later "
+            "moment"
+        )
+    if moment - last > LONG_AFTER:
+        warnings.warn(
+            f"as_of {moment:%Y-%m-%d} is {(moment - last).days:,} days after the newest signal was known "
+            f"({last:%Y-%m-%d}); give newer signals or an earlier as_of",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def set_scope(con: Any, settings: Settings, as_of: pd.Timestamp, *, max_rows: int | None = None) -> None:
@@ -91,9 +121,10 @@ def set_scope(con: Any, settings: Settings, as_of: pd.Timestamp, *, max_rows: in
             "step": step.total_seconds(),
         },
     )
-    con.execute(
+    execute(
+        con,
         "create or replace temp table steps as "
-        f"select cast(range as bigint) as step from range({int(np.ceil(test_window / step)) + 2})"
+        f"select cast(range as bigint) as step from range({int(np.ceil(test_window / step)) + 2})",
     )
     build(con, "reports")
     build(con, "catalog")
@@ -129,14 +160,17 @@ def features(con: Any, rates: pd.DataFrame) -> pd.DataFrame:
         rate, the views in `VIEWS` as `<rate>.<view>`, its `num`, `den`, shrunk rates and `is_measured`.
     """
     _set_rates(con, rates)
-    context = frame(con, f"select * from ({load_sql('context')}) order by as_of, sku_id")
-    long = frame(con, f"select * from ({load_sql('shrunk')}) order by as_of, sku_id, rate")
+    # Executed, not read as a relation (`frame`): that plans a query twice. There is no money as decimals in these two.
+    context: pd.DataFrame = execute(con, f"select * from ({load_sql('context')}) order by as_of, sku_id").df()
+    long: pd.DataFrame = execute(con, f"select * from ({load_sql('shrunk')}) order by as_of, sku_id, rate").df()
     names = sorted(rates["rate"])
+    columns = (*VIEWS, "num", "den", "sku_rate", "category_rate", "batch_rate", "is_measured")
+    values = {column: long[column].to_numpy() for column in columns}
     # Every SKU has every rate, in this order: the long table is a block that only wants another shape.
     blocks = {
-        f"{name}.{column}": long[column].to_numpy()[place :: len(names)]
+        f"{name}.{column}": values[column][place :: len(names)]
         for place, name in enumerate(names)
-        for column in (*VIEWS, "num", "den", "sku_rate", "category_rate", "batch_rate", "is_measured")
+        for column in columns
     }
     return pd.concat([context, pd.DataFrame(blocks, index=context.index)], axis=1)
 
@@ -171,18 +205,22 @@ def _pairs_of(names: frozenset[str]) -> str:
 
 def _set_rates(con: Any, rates: pd.DataFrame) -> None:
     """Hand the pooling to SQL as the table `rates`."""
-    con.register("rates_source", rates)
-    con.execute("create or replace temp table rates as select * from rates_source")
-    con.unregister("rates_source")
+    # A handful of numbers: as parameters, for to register a DataFrame takes longer than all that is done with it.
+    kinds = {"rate": "varchar", **dict.fromkeys(rates.columns.drop("rate"), "double")}
+    lists = ", ".join(f"unnest(cast(${name} as {kind}[])) as {name}" for name, kind in kinds.items())
+    values = {name: rates[name].tolist() for name in kinds}
+    execute(con, f"create or replace temp table rates as select {lists}", values)
 
 
 def observe(con: Any) -> None:
     """Look at the table `moments` (as_of, sku_id): make `stock_outs`, `visible` and `totals`."""
     # Most lists have no SKU that can have sold out: planning the search for some would take longer than a small list.
-    if con.execute("select count(reached_stock) from catalog").fetchone()[0]:
+    if execute(con, "select count(reached_stock) from catalog").fetchone()[0]:
         build(con, "stock_outs")
     else:
-        con.execute("create or replace temp table stock_outs (as_of timestamp, sku_id varchar, sold_out_second double)")
+        execute(
+            con, "create or replace temp table stock_outs (as_of timestamp, sku_id varchar, sold_out_second double)"
+        )
     build(con, "visible")
     build(con, "totals")
 

@@ -26,6 +26,13 @@ Array = npt.NDArray[np.float64]
 # Strengths tried, as multiples of the mean exposure of a SKU: from "believe the SKU" to "believe the pool". The ends
 # are short of 0 and infinity, since a few batches can't prove either.
 GRID = np.geomspace(0.05, 20, 14)
+# Whose counts are added up.
+TOGETHER = {
+    "batch": ["as_of", "batch_id"],
+    "category": ["as_of", "batch_id", "category"],
+    "style": ["as_of", "batch_id", "style_id"],
+    "sku": ["sku_id"],
+}
 # Fewer things counted than this say nothing about a rate.
 MIN_COUNTED = 10
 
@@ -70,29 +77,33 @@ def fit_rates(pairs: pd.DataFrame, names: list[str]) -> pd.DataFrame:
         One row per rate: `rate`, `mean`, and `<level>_strength` for each of `LEVELS`, in units of what the rate is
         counted on.
     """
-    groups = dict(iter(pairs.groupby("rate", sort=True)))
-    rows = [_fit_one(name, groups[name]) if name in groups else [name, 1e-9, *[1.0] * 4] for name in names]
+    # What belongs together is numbered once for all rates: grouping by text is most of the time a fit would take.
+    codes = {level: pairs.groupby(keys).ngroup().to_numpy() for level, keys in TOGETHER.items()}
+    num, den = (pairs[column].to_numpy(dtype=np.float64) for column in ("num", "den"))
+    places = pairs.groupby("rate").indices
+    rows = [
+        _fit_one(name, num[at], den[at], {level: each[at] for level, each in codes.items()})
+        if (at := places.get(name)) is not None
+        else [name, 1e-9, *[1.0] * 4]
+        for name in names
+    ]
     return pd.DataFrame(rows, columns=["rate", "mean", *(f"{level}_strength" for level in LEVELS)])
 
 
-def _fit_one(name: str, pairs: pd.DataFrame) -> list[object]:
-    last = pairs.groupby("sku_id")[["num", "den"]].transform("last")
+def _fit_one(name: str, num: Array, den: Array, codes: dict[str, npt.NDArray[np.integer[Any]]]) -> list[object]:
+    """Fit one rate; `codes` numbers the rows' SKUs and pools, and a SKU's rows are in the order of their moments."""
+    skus = np.unique(codes["sku"], return_inverse=True)[1]
+    last = np.zeros(skus.max() + 1, dtype=np.int64)
+    np.maximum.at(last, skus, np.arange(len(skus)))
     # A revised report may take back what was counted; less than nothing can't come.
-    rest_num = (last["num"] - pairs["num"]).clip(lower=0).to_numpy()
-    rest_den = (last["den"] - pairs["den"]).clip(lower=0).to_numpy()
-    final = pairs.groupby("sku_id")[["num", "den"]].last()
-    mean = max(float(final["num"].sum()), 0.5) / max(float(final["den"].sum()), 1e-9)
+    rest_num = (num[last][skus] - num).clip(min=0)
+    rest_den = (den[last][skus] - den).clip(min=0)
+    mean = max(float(num[last].sum()), 0.5) / max(float(den[last].sum()), 1e-9)
     # A SKU at several moments is one SKU: its moments share its weight.
     use = rest_den > 0
-    share = 1 / pairs.assign(use=use).groupby("sku_id")["use"].transform("sum").clip(lower=1).to_numpy()
-    typical = max(float(final["den"].mean()), 1e-9)
-    num, den = pairs["num"].to_numpy(), pairs["den"].to_numpy()
-    pools = {
-        "batch": ["as_of", "batch_id"],
-        "category": ["as_of", "batch_id", "category"],
-        "style": ["as_of", "batch_id", "style_id"],
-    }
-    rate: Array = np.full(len(pairs), mean)
+    share = 1 / np.bincount(skus, weights=use).clip(min=1)[skus]
+    typical = max(float(den[last].mean()), 1e-9)
+    rate: Array = np.full(len(num), mean)
     pool_den_above: Array | float = np.inf
     heavy = name.startswith(("units", "revenue", "refunds"))
     strengths = []
@@ -101,8 +112,8 @@ def _fit_one(name: str, pairs: pd.DataFrame) -> list[object]:
             pool_num, pool_den = num, den
         else:
             # The pools leave the SKU out here, so that a strength is never rewarded for knowing the SKU itself.
-            grouped = pairs.groupby(pools[level])[["num", "den"]].transform("sum")
-            pool_num, pool_den = grouped["num"].to_numpy() - num, grouped["den"].to_numpy() - den
+            pool = codes[level]
+            pool_num, pool_den = (np.bincount(pool, weights=own)[pool] - own for own in (num, den))
         # A SKU is pulled towards its style only as hard as the style is known (see sql/shrunk.sql).
         known = pool_den_above if level == "sku" else np.inf
         best = _best_strength(pool_num, pool_den, rate, rest_num, rest_den, share * use, typical, known, heavy=heavy)

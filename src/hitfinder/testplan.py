@@ -56,8 +56,9 @@ def plan(
     -------
     pandas.DataFrame
         `sku_id, exposures, action, hit_probability`, one row per SKU in the order of `sku_id`. `exposures` are whole
-        and sum to at most `exposures`; a SKU to `stop` gets none. What is promised about stopping is in
-        `model.promises["plan_stop"]`: learned from tests of six rounds at 5 to 40 % of a full test's cost.
+        and sum to at most `exposures`; a SKU to `stop` gets none, nor does one that has sold out (`skus.stock`). What
+        is promised about stopping is in `model.promises["plan_stop"]`: learned from tests of six rounds at 5 to 40 %
+        of a full test's cost.
 
     Raises
     ------
@@ -84,7 +85,8 @@ def plan(
     stop = model.stops(table, bought)
     rounds = _rounds(bought, int(exposures), int(rounds_left))
     scale = (margin >= model.thresholds["scale"]) & (bought > 0)
-    room = np.where(stop | _unknown(model, table), 0.0, np.maximum(exposure_cap - bought, 0.0))
+    shut = stop | _unknown(model, table) | _sold_out(table)
+    room = np.where(shut, 0.0, np.maximum(exposure_cap - bought, 0.0))
     wanted = allocate(
         model.belief.mean(table),
         model.belief.doubt(table),
@@ -120,6 +122,19 @@ def _unknown(model: HitModel, table: pd.DataFrame) -> Any:
             stacklevel=3,
         )
     return unknown
+
+
+def _sold_out(table: pd.DataFrame) -> Any:
+    """Tell which SKUs have nothing left to sell, and say so: exposures of an empty page teach nothing."""
+    gone = (table["days_in_stock"] < table["age_days"]).to_numpy(dtype=bool)
+    if gone.any():
+        warnings.warn(
+            f"skus.stock: {gone.sum()} SKUs have sold out (such as {table['sku_id'][gone].iloc[0]!r}); they get no "
+            "exposures; where they were stocked up again, raise their stock by what was added",
+            UserWarning,
+            stacklevel=3,
+        )
+    return gone
 
 
 def _bought(model: HitModel, table: pd.DataFrame) -> Any:
