@@ -1,4 +1,4 @@
-"""Rank the newest batch with the champion, decide it, look back on last month's lists, and write this week's list.
+"""Rank, decide and diagnose the newest batch with the champion, look back on last month's lists, write this week's.
 
 The files go to a folder named by the day of the list's knowledge: page, workbook, CSV and Parquet. A list is decided
 once, so the same inputs give the same bytes and a second run changes nothing. Each file is written whole or not at all,
@@ -17,11 +17,14 @@ import pandas as pd
 
 import hitfinder as hf
 from hitfinder.decided import decide_once
+from hitfinder.deciding import PERSON
 from hitfinder.hindsight import hindsight
 from hitfinder.ranking import only_batch, sku_columns
 from hitfinder.registry.runs import recorded
 from hitfinder.report import summary_of, write_list
+from hitfinder.report.diagnosis import diagnosis_paper, with_diagnosis
 from hitfinder.report.hindsight import write_hindsight
+from hitfinder.report.tables import write_paper
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,6 +39,12 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--decisions", type=Path, help="the record; default: decisions.parquet in the folder of --out")
     out.add_argument(
         "--as-of", type=pd.Timestamp, help="do what would have been done then, UTC; default: newest signal"
+    )
+    out.add_argument(
+        "--diagnose",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="beside each SKU of page and workbook its tier and what to change first (%(default)s)",
     )
     out.add_argument("--language", choices=["en", "zh"], default="en", help="(%(default)s)")
     out.add_argument("--out", type=Path, default=Path("lists"), help="folder that gets a folder a day (%(default)s)")
@@ -75,6 +84,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 step.log(metrics={"written": done.written, **done.decisions["action"].value_counts().to_dict()})
             print(done.say(given.language))
 
+            folder, readable = given.out / f"{as_of:%Y-%m-%d}", done.ranked
+            paths = []
+            if given.diagnose:
+                with run.step("diagnose") as step, warnings.catch_warnings():
+                    warnings.simplefilter("ignore", UserWarning)  # `rank` has said it
+                    # Last week's tiers, so that they keep still; not those of a first run of this day.
+                    before = [p for p in given.out.glob("*/diagnosis.parquet") if p.parent.name < folder.name]
+                    found = hf.diagnose(
+                        model,
+                        given.signals,
+                        given.skus,
+                        as_of=as_of,
+                        previous=max(before, default=None),
+                        language=given.language,
+                        settings=settings,
+                    )
+                    paths.append(write_paper(diagnosis_paper(found), folder / "diagnosis.parquet"))
+                    readable = with_diagnosis(done.ranked, found, given.language)
+                    step.log(metrics=readable["tier"].value_counts().add_prefix("tier_").to_dict())
+
             with run.step("hindsight") as step:
                 # As of the list's own moment: nothing on its page was known later.
                 past = hindsight(
@@ -84,12 +113,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 step.values(past, "hindsight.json")
 
             with run.step("list", batch=batch) as step:
-                folder = given.out / f"{as_of:%Y-%m-%d}"
                 told = past if past["all"] is not None else None
-                paths = [write_hindsight(told, folder / "hindsight.json")] if told else []
-                more = {"skus": beside, "language": given.language, "summary": summary_of(model), "hindsight": told}
-                lists = [folder / f"list.{suffix}" for suffix in ("html", "xlsx", "csv", "parquet")]
-                paths += [write_list(done.ranked, path, **more) for path in lists]
+                paths += [write_hindsight(told, folder / "hindsight.json")] if told else []
+                by_people = ((done.decisions["action"] == "stop") & (done.decisions["because"] == PERSON)).sum()
+                summary = {**summary_of(model), "stopped_by_people": int(by_people)}
+                more = {"skus": beside, "language": given.language, "summary": summary, "hindsight": told}
+                lists = {"html": readable, "xlsx": readable, "csv": done.ranked, "parquet": done.ranked}
+                paths += [write_list(table, folder / f"list.{suffix}", **more) for suffix, table in lists.items()]
                 for path in paths:
                     step.file(path)
                     print(f"wrote {path}")

@@ -361,3 +361,14 @@ def test_a_callers_tables_are_left_as_they_are(market):
     drawn_up((signals, skus))
     pd.testing.assert_frame_equal(signals, market[0])
     pd.testing.assert_frame_equal(skus, market[1])
+
+
+def test_a_move_that_may_have_been_meant_in_per_cent_is_noted(market):
+    with pytest.warns(UserWarning, match=r"budget.move_up 50 lets a line grow by 5,000 % in a week"):
+        drawn_up(market, settings=tuned(move_up=50))
+
+
+def test_ids_that_match_nowhere_are_refused_as_such(market):
+    signals, skus = market
+    with pytest.raises(DataError, match="check that both spell the ids alike"):
+        drawn_up((signals, skus.assign(sku_id="0" + skus["sku_id"])))

@@ -59,6 +59,8 @@ def test_the_version_is_told(run):
         ["train", "--data", "x", "--as-of", "soon"],
         ["rank", "--data", "x", "--out", "x.csv", "--language", "fr"],
         ["simulate", "--weeks", "many"],
+        ["what-if", "--data", "x", "--traffic", "0.1", "--stretch", "4weeks"],
+        ["ledger", "--data", "x", "--by", "period_start", "--every", "4weeks"],
         ["ingest"],
     ],
 )
@@ -67,6 +69,21 @@ def test_wrong_usage_leaves_with_2_and_says_how_it_goes(run, arguments):
     assert (status, out) == (2, "")
     assert "Usage: hitfinder" in err
     assert err.count("Error:") == 1
+
+
+@pytest.mark.parametrize("option", ["--stretch", "--every"])
+def test_a_duration_that_is_none_is_refused_with_the_option_s_name(run, option):
+    verb = ["what-if", "--traffic", "0.1"] if option == "--stretch" else ["ledger"]
+    _, _, err = run(*verb, "--data", "x", option, "4weeks")
+    assert f"Invalid value for {option}: expected a duration such as 10h, 7d or 4w, got '4weeks'" in " ".join(
+        err.split()
+    )
+
+
+def test_tables_with_headers_of_an_ad_platform_are_refused_with_what_reads_them(run, tmp_path):
+    (tmp_path / "report.csv").write_text("商品ID,日期,曝光\nK1,2025-01-06,100\n", encoding="utf-8")
+    done = run("ledger", "--signals", tmp_path / "report.csv", "--skus", tmp_path / "report.csv")
+    assert_refused(done, "or run `hitfinder ingest FILE --into FOLDER` first")
 
 
 def assert_refused(done, said):

@@ -9,9 +9,11 @@ import openpyxl
 import pandas as pd
 import pytest
 
-from hitfinder.budget import PLAN_COLUMNS
-from hitfinder.report.budget import budget_words
-from hitfinder.report.budget_pictures import draw_curve
+from hitfinder.budget import PLAN_COLUMNS, split_budget
+from hitfinder.report.budget import budget_paper
+from hitfinder.report.drawings import draw_bars, draw_curve
+from hitfinder.report.words import load_words
+from hitfinder.settings import load_settings
 from hitfinder.simulate import simulate, write_market
 
 AS_OF = "2025-02-17"
@@ -68,7 +70,7 @@ def test_the_page_speaks_chinese_too(ask, tmp_path):
     assert status == 0
     assert "达到目标 2 的概率为" in said
     page = (tmp_path / "plan.html").read_text(encoding="utf-8")
-    assert '<html lang="zh">' in page
+    assert '<html lang="zh-CN">' in page
     assert "下周预算" in page
     assert "Where the money goes" not in page
 
@@ -121,12 +123,56 @@ def test_a_wrong_call_is_wrong_usage(run, shop, more):
 
 
 def test_both_languages_say_the_same_things_with_the_same_figures():
-    english, chinese = budget_words("en"), budget_words("zh")
+    english, chinese = (load_words(language, "budget_words.toml") for language in ("en", "zh"))
     assert english.keys() == chinese.keys()
     for key, text in english.items():
         assert sorted(re.findall(r"{(\w+)}", text)) == sorted(re.findall(r"{(\w+)}", chinese[key])), key
 
 
+def test_what_was_first_spent_last_week_is_drawn_once_and_without_a_file_the_call_says_how_to_write_it(ask, shop):
+    status, said, _ = ask("--target-roi", 2)
+    assert status == 0
+    assert (
+        said.splitlines()[-1] == "The plan with every line is not written; add --out budget.html or --out budget.csv."
+    )
+    assert "100%" not in said
+    done = split_budget(
+        str(shop / "signals.parquet"), str(shop / "skus.parquet"), load_settings(shop / "hitfinder.toml"), total=3000,
+        as_of=AS_OF,
+    )  # fmt: skip
+    assert done.told["explore_last_week"]["spend"] > 0
+    picture = budget_paper(done).pictures[0].drawing
+    grey = [float(width) for width in re.findall(r'width="([\d.]+)" height="10"', picture)]
+    blue = [float(width) for width in re.findall(r'width="([\d.]+)" height="16"', picture)]
+    # Channels in order, then what is not tested yet, on which nothing was spent.
+    n = done.plan.loc[done.plan["kind"] == "line", "channel"].nunique()
+    assert grey[n] == 0
+    lines = done.plan[done.plan["kind"] == "line"]
+    assert sum(grey) / sum(blue[:n]) == pytest.approx(done.told["last_spend"] / lines["spend"].sum(), rel=0.01)
+    assert "Best by return: " in " ".join(budget_paper(done).says)
+    assert "投产比最高的：" in " ".join(budget_paper(done, "zh").says)
+
+
+def test_channels_that_were_learned_together_are_told_together_and_a_chance_is_never_certain(ask, shop):
+    done = split_budget(
+        str(shop / "signals.parquet"), str(shop / "skus.parquet"), load_settings(shop / "hitfinder.toml"), total=3000,
+        target_roi=0.5, as_of=AS_OF,
+    )  # fmt: skip
+    paper = budget_paper(replace(done, channels=done.channels.assign(half_at=2.0, curve="pooled"),
+                                 told={**done.told, "chance": 1.0}))  # fmt: skip
+    [curve] = [text for text in paper.says if text.startswith("Returns diminish on ")]
+    assert all(channel in curve for channel in done.channels["channel"])
+    assert any("a chance of over 99.9%" in text for text in paper.says)
+
+
 def test_a_curve_of_one_total_is_no_picture():
     one = pd.DataFrame({"total": [1.0], "profit": [2.0]})
-    assert draw_curve(one, 1.0, 2.0, budget_words("en")) == ""
+    assert draw_curve(one, (1.0, 2.0), "t", "x", "y") == ""
+
+
+def test_bars_are_as_long_as_their_amounts_and_names_are_text():
+    drawn = draw_bars([("<b>", 50, "#000"), ("other", 100, "#000")], "what & why", [100, 25])
+    long = [float(width) for width in re.findall(r'width="([\d.]+)" height="1[06]"', drawn)]
+    assert long == pytest.approx([long[3], long[3] / 2, long[3] / 4, long[3]], abs=0.1)
+    assert "&lt;b&gt;" in drawn
+    assert 'aria-label="what &amp; why"' in drawn

@@ -180,3 +180,29 @@ def test_hindsight_refuses_in_one_line(decide, run, shop, tmp_path, monkeypatch,
 def test_a_list_never_overwrites_the_record_whatever_it_is_called(decide, shop, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert decide(shop[1].index[-1], "--out", "./decisions.csv")[0] == 2
+
+
+def test_overrides_are_checked_before_the_work_begins(decide, shop, tmp_path):
+    (tmp_path / "people.csv").write_text("sku_id,action,decided_by\nK1,perhaps,Li\n", encoding="utf-8")
+    status, _, err = decide(shop[1].index[-1], "--overrides", tmp_path / "people.csv", model=tmp_path / "no model")
+    assert status == 1
+    assert err.startswith("error: overrides: expected the actions scale, test, stop, got 'perhaps'")
+
+
+def test_a_person_s_stop_is_kept_apart_from_the_promise_on_the_page(decide, shop, tmp_path):
+    batch = shop[1].index[-1]
+    skus = pd.read_parquet(shop[0] / "skus.parquet")
+    sku = skus.loc[skus["batch_id"] == batch, "sku_id"].iloc[0]
+    (tmp_path / "people.csv").write_text(f"sku_id,action,decided_by\n{sku},stop,Li\n", encoding="utf-8")
+    status, said, _ = decide(batch, "--overrides", tmp_path / "people.csv", "--out", tmp_path / "list.html")
+    assert status == 0
+    assert "1 decided by people" in said
+    page = (tmp_path / "list.html").read_text(encoding="utf-8")
+    promised = fitted()[1].promises["stop"].threshold is not None
+    assert ("not about those that people decided" in page) == promised
+
+
+def test_hindsight_without_a_record_says_what_makes_one(run, shop, tmp_path):
+    status, _, err = run("hindsight", "--data", shop[0], "--decisions", tmp_path / "none.csv")
+    assert status == 1
+    assert "none.csv is not there; run `hitfinder decide` first" in err

@@ -80,6 +80,9 @@ def test_wrong_usage_and_refusals_are_told_apart_from_alarms(run, shop, at_home)
     assert out == ""
     assert len([line for line in err.splitlines() if line.startswith("error: ")]) == 1
     assert sorted(path.name for path in at_home.iterdir()) == []
+    status, _, err = run("monitor", "--data", shop, "--model", shop / "model", "--decisions", at_home / "none.parquet")
+    assert status == 1
+    assert "none.parquet is not there; run `hitfinder decide` first" in err
     status, out, _ = run("monitor", "--help")
     assert status == 0
     assert "Exit status: 0 quiet; 1 on an alarm" in " ".join(out.split())

@@ -26,7 +26,8 @@ from hitfinder.errors import DataError, SettingsError
 from hitfinder.features import set_scope
 from hitfinder.funnel import Step, Waits, count_steps, find_weak, fit_peers, measured_steps, needed, power, ratios
 from hitfinder.funnel.weakness import tail
-from hitfinder.report.diagnosis import diagnosis_page, write_diagnosis
+from hitfinder.report.diagnosis import diagnosis_paper
+from hitfinder.report.tables import write_paper
 from hitfinder.settings import DiagnosisSettings, Settings, parse_settings
 from hitfinder.simulate import break_steps, simulate
 from hitfinder.simulate.traffic import _delay_chances
@@ -411,7 +412,7 @@ def test_last_weeks_file_is_this_weeks_previous(tmp_path):
     market, model = fitted()
     table = diagnosed()
     for name in ("d.csv", "d.parquet"):
-        path = write_diagnosis(table.assign(tier="hot"), tmp_path / name)
+        path = write_paper(diagnosis_paper(table.assign(tier="hot")), tmp_path / name)
         steady = diagnose(model, market.signals, market.skus, as_of="2025-02-24T12:00", previous=path)
         # Who was hot and clearly is not any more follows the plain rules; who is near the edge stays.
         assert (steady["tier"] == "hot").sum() > (table["tier"] == "hot").sum()
@@ -422,33 +423,35 @@ def test_last_weeks_file_is_this_weeks_previous(tmp_path):
 def test_the_page_says_everything_and_runs_nothing(language, tmp_path):
     market, _ = fitted()
     evil = diagnosed().assign(sku_id=lambda t: t["sku_id"].where(t.index != 0, "<script>alert(1)</script>"))
-    page = diagnosis_page(evil, language)
+    page = write_paper(diagnosis_paper(evil, language=language), tmp_path / "e.html").read_text(encoding="utf-8")
     assert "<script" not in page
+    assert '<td class="several"><span>&lt;script&gt;' in page
     assert "&lt;script&gt;alert(1)" in page
     assert all(sku in page for sku in diagnosed()["sku_id"][1:])
     assert not re.search(r"(src|href)=", page)
-    path = write_diagnosis(diagnosed(), tmp_path / "d.html", skus=market.skus, language=language)
+    path = write_paper(diagnosis_paper(diagnosed(), skus=market.skus, language=language), tmp_path / "d.html")
     assert market.skus["title"].iloc[0] in path.read_text(encoding="utf-8")
 
 
 def test_the_workbook_holds_every_row_and_no_formula(tmp_path):
     market, _ = fitted()
     table = diagnosed().assign(advice=lambda t: t["advice"].where(t.index != 0, "=1+1"))
-    path = write_diagnosis(table, tmp_path / "d.xlsx", skus=market.skus)
+    paper = diagnosis_paper(table, skus=market.skus)
+    path = write_paper(paper, tmp_path / "d.xlsx")
     sheet = load_workbook(path).active
     assert sheet.max_row == len(table) + 1
     headings = [cell.value for cell in sheet[1]]
     cell = sheet.cell(2, headings.index("What to change first") + 1)
     assert cell.value == "=1+1"
     assert cell.data_type == "s"
-    assert write_diagnosis(table, tmp_path / "e.xlsx", skus=market.skus).read_bytes() == path.read_bytes()
+    assert write_paper(paper, tmp_path / "e.xlsx").read_bytes() == path.read_bytes()
 
 
 def test_a_file_of_another_kind_and_another_table_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"expected a name that ends in"):
-        write_diagnosis(diagnosed(), tmp_path / "d.doc")
+        write_paper(diagnosis_paper(diagnosed()), tmp_path / "d.doc")
     with pytest.raises(DataError, match="tier missing"):
-        write_diagnosis(diagnosed().drop(columns="tier"), tmp_path / "d.csv")
+        diagnosis_paper(diagnosed().drop(columns="tier"))
 
 
 def test_the_verb_writes_what_it_says(tmp_path):
@@ -480,6 +483,33 @@ def test_the_verb_writes_what_it_says(tmp_path):
     assert f"{said['too_little']} seen too little to say" in done.output
 
 
+def test_rank_says_it_to_people_and_to_machines_only_when_asked(tmp_path, run):
+    market, model = fitted()
+    model.save(tmp_path / "model")
+    market.signals.to_parquet(tmp_path / "signals.parquet")
+    market.skus.to_parquet(tmp_path / "skus.parquet")
+
+    def rank(*more):
+        place = ("--data", tmp_path, "--model", tmp_path / "model", "--as-of", "2025-02-24T12:00", "--batch", "newest")
+        status, out, err = run("rank", *place, *more)
+        assert (status, err) == (0, "")
+        return out
+
+    rank("--out", tmp_path / "a.csv", "--out", tmp_path / "a.html")
+    rank("--no-diagnose", "--out", tmp_path / "b.html", "--out", tmp_path / "b.csv")
+    rank("--diagnose", "--out", tmp_path / "c.csv")
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    asked = pd.read_csv(tmp_path / "c.csv")
+    assert {*asked.columns} - {*pd.read_csv(tmp_path / "a.csv").columns} == {"tier", "diagnosis"}
+    expected = diagnosed().set_index("sku_id").loc[asked["sku_id"]]
+    assert asked["tier"].tolist() == expected["tier"].tolist()
+    assert set(asked.loc[(expected["weak_step"] == "too_little").to_numpy(), "diagnosis"]) == {
+        "Too little evidence to say."
+    }
+    pages = [(tmp_path / name).read_text(encoding="utf-8").count('<td class="mend">') for name in ("a.html", "b.html")]
+    assert pages == [len(asked), 0]
+
+
 def test_settings_that_can_never_be_met_are_refused():
     with pytest.raises(SettingsError, match="worth_finding below"):
         parse_settings({"diagnosis": {"tolerance": 0.6}})
@@ -489,3 +519,9 @@ def test_settings_that_can_never_be_met_are_refused():
 def test_no_step_at_all_is_no_reason_to_fail():
     peers = fit_peers(drawn_cells(5, n=3)[0])
     assert len(find_weak([(CLICK, peers)], ASKED)) == 3
+
+
+def test_last_week_s_tiers_are_checked_before_the_work_begins(tmp_path):
+    (tmp_path / "last.csv").write_text("sku_id,tier\na,lukewarm\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"previous: expected tiers hot, .*, got 'lukewarm'"):
+        diagnose(fitted()[1], "nowhere.parquet", "nowhere.parquet", previous=str(tmp_path / "last.csv"))

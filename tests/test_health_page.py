@@ -109,3 +109,15 @@ def test_the_drift_table_is_ordered_by_how_far_a_figure_is_out():
     shifts = [abs(float(x)) for x in re.findall(r'<td class="number">([+-][\d.]+)</td>', table)]
     assert shifts[:12] == sorted(shifts[:12], reverse=True)
     assert pd.Series(shifts).max() == shifts[0]
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_page_names_what_it_looked_at_in_words_and_the_json_by_its_field(language):
+    health = seen(WEEKS)
+    features = set(health.drift.loc[health.drift["kind"] == "feature", "subject"])
+    page = render_health(health, language)
+    built_in = {name for name in features if "_per_" in name or name in ("log_price", "active_share", "content")}
+    assert len(built_in) > 10
+    assert not [name for name in built_in if f">{name}<" in page or f">{name}:" in page]
+    assert ("clicks per impression" if language == "en" else "每次展示的点击") in page
+    assert built_in <= {row["subject"] for row in health_values(health)["drift"]}

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hitfinder.costs import COEFFICIENTS, unit_economics
-from hitfinder.errors import SettingsError
+from hitfinder.errors import DataError, SettingsError
 from hitfinder.ledger import COSTS, ledger, ledgers
+from hitfinder.report.ledger import ledger_paper
 from hitfinder.settings import parse_settings
 
 RATES = {
@@ -245,3 +246,33 @@ def test_a_category_that_no_sku_is_of_is_named():
     signals, skus = market()
     with pytest.warns(UserWarning, match="no SKU is of 'Dresses'"):
         ledger(signals, skus, parse_settings({"costs": {"category": {"Dresses": {"commission": 0.3}}}}))
+
+
+def test_ids_that_match_nowhere_are_refused_and_few_that_do_are_said():
+    signals, skus = market()
+    with pytest.raises(DataError, match=r"none of the 3 SKUs \(such as '00a'\).*check that both spell the ids alike"):
+        ledger(signals, skus.assign(sku_id="00" + skus["sku_id"]), parse_settings({}))
+    some = skus.assign(sku_id=["a", "00b", "00c"])
+    with pytest.warns(UserWarning, match="2 of 3 SKUs have no signal.*check that both spell the ids alike"):
+        ledger(signals, some, parse_settings({}))
+
+
+def test_a_moment_before_all_signals_is_refused_and_one_long_after_them_is_noted():
+    signals, skus = market()
+    with pytest.raises(DataError, match="as_of: the first signal was known 2025-01-07 00:00, got 2020-01-01"):
+        ledger(signals, skus, parse_settings({}), "2020-01-01")
+    with pytest.warns(UserWarning, match="as_of 2030-01-01 is 1,761 days after the newest signal was known"):
+        ledger(signals, skus, parse_settings({}), "2030-01-01")
+
+
+def test_the_paper_leaves_out_what_is_empty():
+    signals, skus = market()
+    told = parse_settings({"costs": RATES})
+    table, total = ledgers(signals, skus, told, by=(("sku_id",), ()))
+    assert ("unknown_costs" in ledger_paper(table, total).columns) == bool((table["unknown_costs"] != "").any())
+    none = table.assign(unknown_costs="")
+    assert "unknown_costs" not in ledger_paper(none, total).columns
+    assert "unknown_costs" in ledger_paper(table.assign(unknown_costs="spend"), total).columns
+    [unsold], [nothing] = (ledgers(signals.assign(revenue=0.0), skus, told, by=(by,)) for by in (("sku_id",), ()))
+    for language in ("en", "zh"):
+        assert "–" not in ledger_paper(unsold, nothing, language).says[0]

@@ -119,6 +119,21 @@ def test_a_round_is_a_decision_for_every_sku_of_the_batch(plan, tmp_path):
     assert before <= rows["decided_at"].min() == rows["decided_at"].max() <= before + pd.Timedelta(minutes=5)
 
 
+def test_a_first_round_whose_budget_the_signals_show_spent_is_not_decided(plan, tmp_path):
+    signals = pd.concat([OLD, signals_of({"b": 4_000, "c": 2_000})], ignore_index=True)
+    with pytest.raises(DataError, match=r"round 1 of B2: .* the signals show 6,000 .* greater --budget, or name"):
+        plan(1, signals=signals)
+    assert list(tmp_path.glob("plan*")) == []
+    assert not (tmp_path / "decisions.parquet").exists() or len(decided(tmp_path / "decisions.parquet")) == 0
+    assert plan(1, signals=signals, budget=6_600).round.exposures > 0
+
+
+def test_a_later_round_of_a_budget_that_is_used_up_is_an_honest_empty_one(plan):
+    plan(1)
+    signals = pd.concat([OLD, signals_of({"b": 4_000, "c": 2_000})], ignore_index=True)
+    assert plan(2, signals=signals).round.exposures == 0
+
+
 def test_what_is_written_passes_the_contract_s_rules(plan, tmp_path):
     plan(1)
     plan(2)

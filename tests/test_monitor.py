@@ -426,7 +426,10 @@ def test_the_chance_of_a_false_alarm_is_spent_once():
 @pytest.mark.parametrize("file", [("hitfinder.monitor", "words.toml"), ("hitfinder.report", "health_words.toml")])
 def test_both_languages_say_the_same(file):
     words = tomllib.loads(resources.files(file[0]).joinpath(file[1]).read_text(encoding="utf-8"))
-    names_of_counts = {"clicks", "impressions", "favorites", "carts", "orders", "revenue", "skus"}
+    names_of_counts = {
+        "clicks", "impressions", "favorites", "carts", "orders", "revenue", "skus", "units", "saves", "visitors",
+        "refunds", "on_impression", "on_click", "on_order", "on_day", "on_revenue",
+    }  # fmt: skip
     assert set(words["zh"]) - set(words["en"]) <= names_of_counts
     for key, text in words["en"].items():
         assert set(re.findall(r"{(\w+)}", text)) == set(re.findall(r"{(\w+)}", words["zh"][key])), key

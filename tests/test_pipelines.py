@@ -20,7 +20,7 @@ from hitfinder.simulate import simulate, write_market
 
 SCRIPTS = Path(__file__).parent.parent / "pipelines"
 SMALL = '[label]\noutcome_window = "14d"\ntop_share = 0.15\n[model]\nages = 2\nseeds = 1\nfolds = 2\nthreads = 1\n'
-LISTS = ["list.csv", "list.html", "list.parquet", "list.xlsx"]
+LISTS = ["diagnosis.parquet", "list.csv", "list.html", "list.parquet", "list.xlsx"]
 
 
 def load(name):
@@ -139,7 +139,7 @@ def test_weekly_decides_once_and_records_a_run_with_its_steps(at_shop, tmp_path,
     runs = runs_of("weekly")[before:]
     assert len(runs) == 2
     for ran, steps in runs:
-        assert sorted(steps) == ["decide", "hindsight", "list", "rank"]
+        assert sorted(steps) == ["decide", "diagnose", "hindsight", "list", "rank"]
         assert ran.info.status == "FINISHED"
         assert ran.data.tags["batch"] == decisions["list"].iloc[0]
 
@@ -192,6 +192,28 @@ def test_weekly_tells_on_its_page_what_became_of_lists_that_have_closed(at_shop,
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert run("weekly", capsys, *arguments)[0] == 0
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_weekly_says_tier_and_diagnosis_to_people_only_and_goes_on_from_the_last_lists_tiers(at_shop, tmp_path, capsys):
+    as_of = pd.read_parquet(at_shop / "signals.parquet")["known_at"].max()
+    model = hf.load_model("models:/hitfinder@champion")
+    tables_read = str(at_shop / "signals.parquet"), str(at_shop / "skus.parquet")
+    # A list of the week before, on which every SKU was hot.
+    hot = hf.diagnose(model, *tables_read, as_of=as_of).assign(tier="hot")
+    (tmp_path / "2000-01-01").mkdir()
+    hot.to_parquet(tmp_path / "2000-01-01" / "diagnosis.parquet")
+    assert run("weekly", capsys, *tables(at_shop), "--out", tmp_path)[0] == 0
+    folder = tmp_path / f"{as_of:%Y-%m-%d}"
+    found = pd.read_parquet(folder / "diagnosis.parquet")
+    expected = hf.diagnose(model, *tables_read, as_of=as_of, previous=hot)
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+    assert "diagnosis" not in pd.read_parquet(folder / "list.parquet")
+    assert (folder / "list.html").read_text(encoding="utf-8").count('<td class="mend">') > 10
+
+    assert run("weekly", capsys, *tables(at_shop), "--no-diagnose", "--out", tmp_path / "plain")[0] == 0
+    (plain,) = (tmp_path / "plain").glob("*/list.html")
+    assert '<td class="mend">' not in plain.read_text(encoding="utf-8")
+    assert (plain.parent / "list.csv").read_bytes() == (folder / "list.csv").read_bytes()
 
 
 def test_weekly_ranks_as_rank_does(at_shop, tmp_path, capsys):

@@ -24,10 +24,12 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 from small_market import fitted
 
+from hitfinder.diagnosis import diagnosis_words
 from hitfinder.errors import DataError, HitfinderError, SettingsError
 from hitfinder.promise import ScalePromise, StopPromise
 from hitfinder.report import summary_of, write_list
 from hitfinder.report.content import percent
+from hitfinder.report.diagnosis import with_diagnosis
 from hitfinder.report.words import load_words
 
 # openpyxl can't keep the data bars; it only reads here.
@@ -662,10 +664,100 @@ def test_no_word_is_left_that_nothing_says():
     package = resources.files("hitfinder.report")
     code = "".join(p.read_text(encoding="utf-8") for p in package.iterdir() if p.name.endswith((".py", ".j2")))
     built = re.compile(
-        r"action_\w+|expected_\w+|metric\w*|\w+_meaning|reason_\d|precision_at_k|rank\w*|batch_id|model_version|n_trained"
+        r"action_\w+|expected_\w+|metric\w*|verdict_\w+|rule_\w+|\w+_meaning|reason_\d|precision_at_k|rank\w*|batch_id|model_version|n_trained"
     )
     for key in words_of_both()["en"]:
         assert built.fullmatch(key) or re.search(rf"[\"'\.\[]{key}\b", code), key
+
+
+VERDICT = {"rule": "logistic regression", "ours": 0.725, "theirs": 0.59, "ranks": True, "mean": 0.135, "low": 0.077,
+           "high": 0.194}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "english", "chinese"),
+    [
+        ({}, "better than the best simple rule (logistic regression): average precision 0.725 against 0.590, a lead of "
+         "0.135 (0.077 to 0.194).", "优于最好的简单规则（逻辑回归）"),
+        ({"low": -0.01}, "about as good as the best simple rule", "大致相当"),
+        ({"low": -0.2, "high": -0.1, "mean": -0.15, "ranks": False}, "So that rule ranks this list.", "按该规则排序"),
+    ],
+)  # fmt: skip
+def test_the_headline_is_worded_by_language_from_the_figures(tmp_path, changes, english, chinese):
+    for language, said in (("en", english), ("zh", chinese)):
+        ranked, skus = sample(5, language)
+        told = {**summary(language), "note": "the model (prior) beats", "verdict": {**VERDICT, **changes}}
+        path = write_list(ranked, tmp_path / "list.html", skus=skus, language=language, summary=told)
+        page = path.read_text(encoding="utf-8")
+        assert said in page
+        assert "the model (prior)" not in page
+
+
+def test_names_of_rules_are_said_in_the_language(tmp_path):
+    ranked, skus = sample(5, "zh")
+    told = {**summary("zh"), "rules": [{"name": "rule of thumb", "average_precision": 0.9}], "ranked_by": "hitfinder"}
+    page = write_list(ranked, tmp_path / "list.html", skus=skus, language="zh", summary=told).read_text("utf-8")
+    assert "经验法则" in page
+    assert "rule of thumb" not in page
+
+
+def test_where_people_stopped_skus_the_promise_is_said_to_be_about_the_model_s_stops(tmp_path):
+    ranked, skus = sample(5)
+    promise = StopPromise(threshold=0.03, max_hits_lost=0.1, confidence=0.9, n_batches=24, needed=9)
+    for by_people in (0, 2):
+        told = {"promises": {"stop": promise}, "stopped_by_people": by_people}
+        page = write_list(ranked, tmp_path / "list.html", skus=skus, summary=told).read_text("utf-8")
+        assert ("not about those that people decided" in page) == bool(by_people)
+        assert "stopped_by_people" not in page
+
+
+# --- tier and diagnosis beside the list
+
+
+def diagnosed(language: str = "en") -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A list with every tier and every step beside it, and the SKU table."""
+    ranked, skus = sample(60, language)
+    steps = ("click", "cart", "order", "return", "nothing", "too_little")
+    found = pd.DataFrame({
+        "sku_id": ranked["sku_id"],
+        "tier": [("hot", "trending", "potential", "tail")[k % 4] for k in range(60)],
+        "weak_step": [steps[k % 6] for k in range(60)],
+    })  # fmt: skip
+    return with_diagnosis(ranked, found.sample(frac=1, random_state=0), language), skus
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_page_and_workbook_say_each_skus_tier_and_what_is_weak(tmp_path, language):
+    table, skus = diagnosed(language)
+    words, said = load_words(language), diagnosis_words(language)
+    got = page(write_list(table, tmp_path / "list.html", skus=skus, language=language)).rows
+    assert [row[-1] for row in got] == [
+        said[f"tier_{tier}"] + text for tier, text in zip(table["tier"], table["diagnosis"], strict=True)
+    ]
+    heads, *rows = sheet_rows(write_list(table, tmp_path / "list.xlsx", skus=skus, language=language))
+    tier, diagnosis = heads.index(words["tier"]), heads.index(words["diagnosis"])
+    assert [row[tier] for row in rows] == [said[f"tier_{tier}"] for tier in table["tier"]]
+    assert [row[diagnosis] for row in rows] == table["diagnosis"].tolist()
+    about = sheet_rows(tmp_path / "list.xlsx", 1)
+    assert any(words["tier_meaning"] in row for row in about)
+
+
+def test_a_list_without_a_diagnosis_says_nothing_of_one(tmp_path):
+    ranked, _ = sample(20)
+    text = write_list(ranked, tmp_path / "list.html").read_text(encoding="utf-8")
+    assert '<td class="mend">' not in text
+    assert load_words("en")["diagnosis_meaning"] not in text
+
+
+def test_a_sku_that_was_not_diagnosed_stays_in_its_place(tmp_path):
+    ranked, _ = sample(3)
+    found = pd.DataFrame({"sku_id": [ranked["sku_id"].iloc[1]], "tier": ["hot"], "weak_step": ["order"]})
+    table = with_diagnosis(ranked, found)
+    assert table["sku_id"].tolist() == ranked["sku_id"].tolist()
+    got = page(write_list(table, tmp_path / "list.html")).rows
+    assert [row[-1] for row in got] == [
+        "–", "HotWeak step: orders; what stands between click and order first.", "–"
+    ]  # fmt: skip
 
 
 # --- in a real browser and a real spreadsheet program

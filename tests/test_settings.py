@@ -118,7 +118,7 @@ def test_costs_of_a_category_or_a_sku_are_checked_like_everybody_s():
     assert read.costs.category["sofa (L)"].shipping == 40
     with pytest.raises(SettingsError, match=r"unknown key costs\.category\.sofa\.ships; known here: platform_fee, "):
         parse_settings({"costs": {"category": {"sofa": {"ships": 1}}}})
-    with pytest.raises(SettingsError, match=r"costs\.sku\.K1\.commission: .*less than or equal to 1, got 15"):
+    with pytest.raises(SettingsError, match=r"costs\.sku\.K1\.commission: expected a share such as 0.15, got 15"):
         parse_settings({"costs": {"sku": {"K1": {"commission": 15}}}})
 
 
@@ -159,6 +159,8 @@ def test_what_is_no_duration_is_refused(given):
         ({"model": {"seeds": 0}}, "model.seeds: Input should be greater than or equal to 1, got 0"),
         ({"model": {"folds": 1}}, "model.folds: Input should be greater than or equal to 2, got 1"),
         ({"model": {"threads": -1}}, "model.threads: Input should be greater than or equal to 0, got -1"),
+        ({"costs": {"commission": 30}}, "costs.commission: expected a share such as 0.3, got 30"),
+        ({"label": {"top_share": 5}}, "label.top_share: expected a share such as 0.05, got 5"),
         ({"policy": {"confidence": 1}}, "policy.confidence: Input should be less than 1, got 1"),
         ({"policy": {"max_false_scaled": 0}}, "policy.max_false_scaled: Input should be greater than 0, got 0"),
         ({"policy": {"max_hits_lost": 1}}, "policy.max_hits_lost: Input should be less than 1, got 1"),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 from small_market import fitted, newest_batch
 
-from hitfinder.errors import DataError, SettingsError
+from hitfinder.errors import DataError, ModelError, SettingsError
 from hitfinder.models.demand import Demand, Outlook, fit_demand
 from hitfinder.models.hit_model import open_model
 from hitfinder.report.stock import stock_paper
@@ -53,7 +53,7 @@ def test_every_sku_comes_back_once_the_most_urgent_first(shelves, listed):
     assert urgency.is_monotonic_increasing
     assert listed.groupby("alert")["cover_days"].apply(lambda days: days.dropna().is_monotonic_increasing).all()
     assert (listed["as_of"] == as_of).all()
-    assert {"low", "enough", "unknown"} <= set(listed["alert"])
+    assert {"low", "reorder", "unknown"} <= set(listed["alert"])
 
 
 def test_units_sold_and_stock_left_are_what_a_slow_loop_counts(shelves, listed):
@@ -82,7 +82,8 @@ def test_alert_cover_and_reorder_follow_from_the_forecast(shelves, listed):
     days = model.settings.label.outcome_window / DAY
     known = listed[(listed["unknown"] == "") & (listed["alert"] != "sold_out")]
     low = known["stock_left"] < 0.2 * known["demand"]
-    assert (known["alert"] == np.where(low, "low", "enough")).all()
+    later = np.where(known["reorder"] > 0, "reorder", "enough")
+    assert (known["alert"] == np.where(low, "low", later)).all()
     np.testing.assert_allclose(known["cover_days"], known["stock_left"] / known["demand"] * days)
     assert (known["demand_low"] <= known["demand"]).all()
     assert (known["demand"] <= known["demand_high"] + 1).all()
@@ -111,6 +112,11 @@ def test_later_rows_change_nothing(shelves, listed):
 def test_a_stock_that_was_not_given_is_warned_of(shelves):
     with pytest.warns(UserWarning, match="skus.stock: not given for 1 of"):
         stock(*shelves)
+
+
+def test_a_name_in_a_model_s_place_is_refused_with_how_to_load_it(shelves):
+    with pytest.raises(ModelError, match=r"load it with hf.load_model\('models:/hitfinder@champion'\)"):
+        stock("models:/hitfinder@champion", *shelves[1:3])
 
 
 def test_the_threshold_comes_from_the_settings(shelves, listed):
@@ -313,6 +319,9 @@ def test_the_paper_says_what_matters(listed, shelves, language):
     paper = stock_paper(listed, skus=shelves[2], language=language, **words)
     assert f"{listed['reorder'].sum():,.0f}" in paper.says[0]
     assert len(paper.says) == 2  # and what is unknown
+    counts = listed["alert"].value_counts()
+    assert all(str(n) in paper.says[0] for n in counts)
+    assert paper.columns["cover_days"].kind == "days"
     assert "95%" in paper.columns["reorder"].meaning
     assert len(paper.marks) == len(paper.table) == len(listed)
     clean = listed[listed["unknown"] == ""]

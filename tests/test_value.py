@@ -55,6 +55,35 @@ def test_the_interval_misses_no_more_than_a_tenth_at_either_end(base, missed_bel
     assert np.mean(below) == pytest.approx(missed_below, abs=0.02)
 
 
+def test_beyond_the_last_level_the_interval_still_misses_no_more_than_a_tenth_at_either_end():
+    below, above, n = 0, 0, 0
+    for seed in range(8):
+        model = fitted(seed, base=20.0)
+        margin, table, value, _, _ = planted(200 + seed, n=6000, base=20.0)
+        expected = model.expected(margin, table)
+        low, high = model.interval(expected)
+        beyond = expected > model.levels[-1]
+        assert (high[beyond] > 1.2 * expected[beyond]).all()
+        below, above, n = (
+            below + (value < low)[beyond].sum(),
+            above + (value > high)[beyond].sum(),
+            n + beyond.sum(),
+        )
+    assert n > 1000
+    assert above / n <= (1 - COVERAGE) / 2 + 0.02
+    assert below / n <= (1 - COVERAGE) / 2 + 0.02
+    assert 1 - (above + below) / n == pytest.approx(COVERAGE, abs=0.08)
+
+
+def test_what_is_expected_to_lose_more_than_any_level_may_lose_more_still():
+    model = fitted(1, loss=6.0, base=-1.0)
+    below = np.array([model.levels[0] - 10.0, model.levels[0] - 20.0])
+    low, high = model.interval(below)
+    assert (low < below).all()
+    assert (high > below).all()
+    assert low[1] < low[0]
+
+
 def test_the_interval_widens_with_what_is_expected_and_holds_it():
     model = fitted(3)
     expected = np.linspace(0, 150, 50)

@@ -8,6 +8,7 @@ import pytest
 
 from hitfinder.elasticity import DEFAULT, fit_elasticity
 from hitfinder.errors import DataError, SettingsError
+from hitfinder.report.whatif import answer_paper
 from hitfinder.settings import parse_settings
 from hitfinder.whatif import Change, what_if
 
@@ -34,12 +35,12 @@ def profit_by_hand(price, cost, *, orders, commission=0.2, coupons=0.1, spend=16
     return revenue * (1 - 0.05 - commission - coupons) - 3.5 * orders - cost * orders - spend
 
 
-def test_no_change_changes_nothing_and_is_the_ledger_s_profit():
-    answer = what_if(sales(), SKUS, SETTINGS, Change())
+def test_as_good_as_no_change_changes_nothing_and_is_the_ledger_s_profit():
+    answer = what_if(sales(), SKUS, SETTINGS, Change(commission=1e-13))
     want = [profit_by_hand(50, 15, orders=56), profit_by_hand(20, 8, orders=56)]
     assert answer.skus["profit"].tolist() == pytest.approx(want)
     assert answer.skus["new_profit"].tolist() == pytest.approx(want)
-    assert answer.total["break_even_traffic"] == pytest.approx(0)
+    assert answer.total["break_even_traffic"] == pytest.approx(0, abs=1e-9)
 
 
 def test_commission_down_and_traffic_up():
@@ -112,9 +113,9 @@ def test_only_those_asked_about_count():
     answer = what_if(sales(), SKUS, SETTINGS, Change(traffic=0.1), only={"category": ["y"]})
     assert answer.skus["sku_id"].tolist() == ["b"]
     with pytest.raises(SettingsError, match="no SKU has category 'z'"):
-        what_if(sales(), SKUS, SETTINGS, Change(), only={"category": ["z"]})
+        what_if(sales(), SKUS, SETTINGS, Change(traffic=0.1), only={"category": ["z"]})
     with pytest.raises(SettingsError, match="expected a column of skus"):
-        what_if(sales(), SKUS, SETTINGS, Change(), only={"colour": ["z"]})
+        what_if(sales(), SKUS, SETTINGS, Change(traffic=0.1), only={"colour": ["z"]})
 
 
 def test_what_can_not_be_is_refused():
@@ -130,7 +131,7 @@ def test_what_can_not_be_is_refused():
     with pytest.raises(SettingsError, match=r"spend: .* takes more than the 336\.00 that was spent"):
         what_if(sales(), SKUS, SETTINGS, Change(spend=-1000.0))
     with pytest.raises(DataError, match="expected sales in the 28 days"):
-        what_if(sales(), SKUS, SETTINGS, Change(), as_of="2025-06-01")
+        what_if(sales(), SKUS, SETTINGS, Change(traffic=0.1), as_of="2025-03-05")
 
 
 def test_unknown_costs_are_named_and_the_difference_stands():
@@ -156,4 +157,42 @@ def test_refunds_and_ads_in_rows_of_their_own_count_as_beside_the_sales():
     one, other = (what_if(rows, SKUS, SETTINGS, Change(commission=-0.03)) for rows in (beside, apart))
     assert other.unknown_costs == one.unknown_costs == ""
     assert other.total == pytest.approx(one.total, rel=1e-6)
-    assert one.total["profit"] < what_if(sales(), SKUS, SETTINGS, Change()).total["profit"]
+    assert one.total["profit"] < what_if(sales(), SKUS, SETTINGS, Change(commission=1e-13)).total["profit"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"commission": -0.03}, "as good as today's even if traffic falls by"),
+        ({"commission": 0.03}, "as good as today's only if traffic grows by"),
+        ({"commission": 1e-9}, "as good as today's with the same traffic"),
+        ({"commission": 0.6}, "No traffic makes up for it"),
+    ],
+)
+def test_the_answer_says_with_which_traffic_the_deal_is_as_good_as_today_s(change, said):
+    answer = what_if(sales(), SKUS, SETTINGS, Change(**change))
+    assert said in answer_paper(answer).says[1]
+    assert answer_paper(answer, "zh").says[1].isascii() is False
+
+
+def test_where_only_traffic_changes_nothing_is_said_of_other_traffic():
+    assert not any(
+        "as good as" in text for text in answer_paper(what_if(sales(), SKUS, SETTINGS, Change(traffic=0.1))).says
+    )
+
+
+def test_where_nothing_changes_there_is_nothing_to_answer():
+    for nothing in (Change(), Change(elasticity=-2.0)):
+        with pytest.raises(SettingsError, match="expected a change, got none"):
+            what_if(sales(), SKUS, SETTINGS, nothing)
+
+
+@pytest.mark.parametrize(("name", "said"), [("traffic", r"\+1,000 %"), ("price", r"\+500 %")])
+def test_a_change_that_may_have_been_meant_in_per_cent_is_noted(name, said):
+    with pytest.warns(UserWarning, match=f"{name} {said}; write 0.10 for 10 %"):
+        what_if(sales(), SKUS, SETTINGS, Change(**{name: 10.0 if name == "traffic" else 5.0}))
+
+
+def test_ids_that_match_nowhere_are_refused():
+    with pytest.raises(DataError, match="check that both spell the ids alike"):
+        what_if(sales(), SKUS.assign(sku_id=["001", "002"]), SETTINGS, Change(traffic=0.1))

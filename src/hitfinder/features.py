@@ -47,14 +47,18 @@ RATES = {
 VIEWS = ("level", "lead", "sibling_lead", "trend", "place", "own_weight", "spread")
 
 
-def moment_of_knowledge(con: Any, as_of: Any) -> pd.Timestamp:
-    """Return `as_of` as naive UTC; by default the moment at which the newest admitted signal was known."""
+def moment_of_knowledge(con: Any, as_of: Any, *, needed: bool = False) -> pd.Timestamp:
+    """Return `as_of` as naive UTC; by default the moment at which the newest admitted signal was known.
+
+    A first round is planned, and a new batch ranked, before anything is known of it. With `needed`, nothing could come
+    of such a moment, so it is refused.
+    """
     if as_of is not None:
         moment = pd.to_datetime(as_of, errors="coerce")
         if not isinstance(moment, pd.Timestamp):
             raise DataError(f"as_of: expected a moment such as 2025-01-06 or 2025-01-06T10:00, got {as_of!r}")
         moment = moment.tz_convert("UTC").tz_localize(None) if moment.tz is not None else moment
-        _check_span(con, moment)
+        _check_span(con, moment, needed)
         return moment
     # A clock that runs ahead must not carry the list into the future, where every outcome window has closed.
     ahead = "now()::timestamp + interval 1 day"
@@ -64,18 +68,18 @@ def moment_of_knowledge(con: Any, as_of: Any) -> pd.Timestamp:
     return pd.Timestamp(newest)
 
 
-def _check_span(con: Any, moment: pd.Timestamp) -> None:
-    """Refuse a moment before anything was known, and say where it is long after all that is known.
+def _check_span(con: Any, moment: pd.Timestamp, needed: bool) -> None:
+    """Refuse a moment before anything was known, where that is needed; say where one is long after all that is known.
 
     Raises
     ------
     DataError
-        No signal was known at the moment, though later ones are there.
+        With `needed`, no signal was known at the moment, though later ones are there.
     """
     first, last = execute(con, "select min(known_at), max(known_at) from signals").fetchone()
     if first is None:
         return
-    if moment < first:
+    if needed and moment < first:
         raise DataError(
             f"as_of: the first signal was known {first:%Y-%m-%d %H:%M}, got {moment:%Y-%m-%d %H:%M}; give a later "
             "moment"

@@ -127,7 +127,7 @@ def know(
     if len(usable) < MIN_SKUS or n_hits < MIN_HITS:
         left_out = f"; groups left out: {named}" if named else ""
         raise NotEnoughHistoryError(
-            f"as of {moment}: {len(usable)} SKUs with a closed outcome window, {n_hits} of them hits; it takes at "
+            f"as of {moment}: {len(usable)} SKUs with a closed outcome window, hits among them: {n_hits}; it takes at "
             f"least {MIN_SKUS} and {MIN_HITS}{left_out}. Wait, give more history, or shorten label.outcome_window"
         )
     look_back(con)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from hitfinder.admission import admit_signals_and_skus
+from hitfinder.admission import admit_signals_and_skus, say_where_ids_differ
 from hitfinder.costs import rates_of, set_unit_economics
 from hitfinder.errors import SettingsError
 from hitfinder.features import moment_of_knowledge, set_scope
@@ -103,8 +103,9 @@ def ledgers(
     con = open_warehouse(threads=settings.model.threads)
     try:
         admit_signals_and_skus(con, signals, skus, period=settings.signals.period)
+        say_where_ids_differ(con, allowed=0.5, refuse=True)
         _list_all(con)
-        set_scope(con, settings, moment_of_knowledge(con, as_of))
+        set_scope(con, settings, moment_of_knowledge(con, as_of, needed=True))
         set_ledger(con, settings.costs)
         return [_grouped(con, names, every if "period_start" in names else None) for names in asked]
     finally:

@@ -28,7 +28,7 @@ OVERRIDES = Table(
 )
 
 
-def read_overrides(source: TableLike, known: set[str]) -> dict[str, dict[str, Any]]:
+def read_overrides(source: TableLike, known: set[str] | None) -> dict[str, dict[str, Any]]:
     """Read what people decided.
 
     Parameters
@@ -37,7 +37,7 @@ def read_overrides(source: TableLike, known: set[str]) -> dict[str, dict[str, An
         Any table of the contract's kinds, or the path of an ``.xlsx`` workbook (its first sheet): `sku_id`, `action`
         (`scale`, `test`, `stop`, or as a list writes them in either language), `decided_by` (who), `reason`.
     known
-        The SKUs of the list.
+        The SKUs of the list; None where they are not known yet, and not checked.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def read_overrides(source: TableLike, known: set[str]) -> dict[str, dict[str, An
             f"overrides: expected the actions {', '.join(ACTIONS)}, got {_some(strange, 'action')} for "
             f"{_some(strange, 'sku_id')}"
         )
-    unknown = rows[~rows["sku_id"].isin(known)]
+    unknown = rows[~rows["sku_id"].isin(known)] if known is not None else rows.iloc[:0]
     if len(unknown):
         raise DataError(
             f"overrides: expected SKUs of the list, {len(unknown)} are not on it: {_some(unknown, 'sku_id')}; check "

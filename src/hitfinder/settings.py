@@ -382,5 +382,9 @@ def _say(error: Any) -> str:
             section = known[part].annotation if part in known else CostRates
         return f"unknown key {name}; known here: {', '.join(section.model_fields)}"
     message = error["msg"].removeprefix("Value error, ")
+    given = error["input"]
+    is_percent = isinstance(given, int | float) and 1 < given <= 100
+    if is_percent and 1 in (error.get("ctx", {}).get(name) for name in ("le", "lt")):
+        return f"{name}: expected a share such as {given / 100:.3g}, got {given!r}"
     got = "" if "got" in message else f", got {error['input']!r}"
     return f"{name}: {message}{got}"

@@ -19,7 +19,7 @@ from hitfinder.admission import admit_signals_and_skus, say_where_ids_differ
 from hitfinder.errors import DataError, SettingsError
 from hitfinder.features import count_pairs, features, moment_of_knowledge, observe, set_scope
 from hitfinder.models.demand import Outlook
-from hitfinder.models.hit_model import HitModel
+from hitfinder.models.hit_model import HitModel, check_model
 from hitfinder.settings import StockSettings
 from hitfinder.sold import sold_lately
 from hitfinder.warehouse import TableLike, build, frame, open_warehouse
@@ -33,7 +33,7 @@ STOCK_COLUMNS = (
     "demand_high", "cover_days", "unknown", "model_version", "as_of",
 )  # fmt: skip
 # What a SKU's stock calls for, the most urgent first.
-ALERTS = ("sold_out", "low", "enough", "unknown")
+ALERTS = ("sold_out", "low", "reorder", "enough", "unknown")
 # Between these quantiles four SKUs in five end.
 LOW, HIGH = 0.1, 0.9
 
@@ -65,13 +65,14 @@ def stock(
     Returns
     -------
     pandas.DataFrame
-        `sku_id, batch_id`; `alert`: `sold_out`, `low` (less than `alert_share` of the demand is left), `enough` or
-        `unknown`; `reorder`: units to order so that what is there lasts for the outcome window and the lead time with
-        that chance; `stock, units_sold, stock_left`; `demand, demand_low, demand_high`: units expected in a stretch as
-        long as the outcome window, from the end of the test or from now on, and between what they end for four SKUs in
-        five; `cover_days`: how long the stock left lasts at that pace; `unknown`: what was missing (`history`: the
-        model's history counted too few units; `units`; `stock`; `stock_sold_over`: more was sold than the stock, so it
-        is not that of the launch), joined by ", "; `model_version, as_of`. Unknown numbers are NaN.
+        `sku_id, batch_id`; `alert`: `sold_out`, `low` (less than `alert_share` of the demand is left), `reorder` (more
+        than that, but something is to be ordered), `enough` or `unknown`; `reorder`: units to order so that what is
+        there lasts for the outcome window and the lead time with that chance; `stock, units_sold, stock_left`;
+        `demand, demand_low, demand_high`: units expected in a stretch as long as the outcome window, from the end of
+        the test or from now on, and between what they end for four SKUs in five; `cover_days`: how long the stock left
+        lasts at that pace; `unknown`: what was missing (`history`: the model's history counted too few units; `units`;
+        `stock`; `stock_sold_over`: more was sold than the stock, so it is not that of the launch), joined by ", ";
+        `model_version, as_of`. Unknown numbers are NaN.
 
     Raises
     ------
@@ -82,12 +83,13 @@ def stock(
     """
     if not 0 < service_level < 1:
         raise SettingsError(f"service_level: expected a chance above 0 and below 1, got {service_level!r}")
+    check_model(model)
     rule = settings or model.settings.stock
     con = open_warehouse(threads=model.settings.model.threads)
     try:
         admit_signals_and_skus(con, signals, skus, period=model.settings.signals.period)
-        say_where_ids_differ(con, allowed=0.5)
-        moment = moment_of_knowledge(con, as_of)
+        say_where_ids_differ(con, allowed=0.5, refuse=True)
+        moment = moment_of_knowledge(con, as_of, needed=True)
         set_scope(con, model.settings, moment)
         told = frame(con, "select sku_id, batch_id from catalog order by sku_id").merge(sold_lately(con), on="sku_id")
         seen = _seen(con, model) if model.demand is not None and model.belief is not None else None
@@ -104,12 +106,13 @@ def stock(
     demand = ahead.mean
     with np.errstate(divide="ignore", invalid="ignore"):
         cover = left / demand * (window / pd.Timedelta(days=1))
+    reorder = np.maximum(np.ceil(last.quantile(service_level) - left), 0.0)
     table = pd.DataFrame(
         {
             "sku_id": told["sku_id"],
             "batch_id": told["batch_id"],
-            "alert": _alerts(left, demand, out, rule.alert_share),
-            "reorder": np.maximum(np.ceil(last.quantile(service_level) - left), 0.0),
+            "alert": _alerts(left, demand, out, rule.alert_share, reorder),
+            "reorder": reorder,
             "stock": given,
             "units_sold": sold,
             "stock_left": left,
@@ -190,10 +193,13 @@ def _outlook(model: HitModel, seen: pd.DataFrame | None, told: pd.DataFrame, win
     return model.demand.outlook(seen, model.belief.mean(seen), sold, time, windows)
 
 
-def _alerts(left: Array, demand: Array, sold_out: npt.NDArray[np.bool_], share: float) -> npt.NDArray[np.object_]:
+def _alerts(
+    left: Array, demand: Array, sold_out: npt.NDArray[np.bool_], share: float, reorder: Array
+) -> npt.NDArray[np.object_]:
     alert = np.full(len(left), "unknown", dtype=object)
     told = np.isfinite(left) & np.isfinite(demand)
-    alert[told] = np.where(left[told] < share * demand[told], "low", "enough")
+    alert[told] = np.where(reorder[told] > 0, "reorder", "enough")
+    alert[told & (left < share * demand)] = "low"
     alert[sold_out | (left == 0)] = "sold_out"
     return alert
 

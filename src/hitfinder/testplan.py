@@ -11,7 +11,7 @@ import pandas as pd
 from hitfinder.allocation import allocate, round_budget
 from hitfinder.errors import DataError, ModelError
 from hitfinder.features import on_impressions
-from hitfinder.models.hit_model import HitModel
+from hitfinder.models.hit_model import HitModel, check_model
 from hitfinder.ranking import described
 from hitfinder.warehouse import TableLike
 
@@ -65,8 +65,9 @@ def plan(
     DataError
         A table can't be understood, or a number is out of its range.
     ModelError
-        The model knows no test plan.
+        The model knows no test plan, or is none.
     """
+    check_model(model)
     limits = {"exposures": (exposures, 0), "rounds_left": (rounds_left, 1), "slots": (slots, 1),
               "exposure_cap": (exposure_cap, 0)}  # fmt: skip
     for name, (value, least) in limits.items():

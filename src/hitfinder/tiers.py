@@ -17,7 +17,7 @@ from hitfinder.errors import DataError
 from hitfinder.settings import Settings, TierSettings
 from hitfinder.warehouse import frame, load_sql
 
-__all__ = ["TIERS", "place_in_tiers", "standing_and_growth"]
+__all__ = ["TIERS", "check_tiers", "place_in_tiers", "standing_and_growth"]
 
 Array = npt.NDArray[np.float64]
 
@@ -115,7 +115,7 @@ def place_in_tiers(table: pd.DataFrame, asked: TierSettings, previous: pd.DataFr
     plain = _first(strengths >= 0, tail)
     if previous is None:
         return _named(plain, table)
-    had = _previous(previous).reindex(table["sku_id"]).fillna(-1).to_numpy(dtype=np.int64)
+    had = check_tiers(previous).reindex(table["sku_id"]).fillna(-1).to_numpy(dtype=np.int64)
     margin = np.log1p(asked.margin)
     higher = np.arange(tail) < had[:, None]
     up = _first((strengths >= margin) & higher, tail)
@@ -138,7 +138,7 @@ def _log_odds(share: Any) -> Any:
     return np.log(inside / (1 - inside))
 
 
-def _previous(previous: pd.DataFrame) -> pd.Series:
+def check_tiers(previous: pd.DataFrame) -> pd.Series:
     """Check last week's tiers; return the place of each SKU's in TIERS."""
     missing = [c for c in ("sku_id", "tier") if c not in previous.columns]
     if missing:

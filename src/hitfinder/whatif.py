@@ -8,6 +8,7 @@ input, or learned where prices varied, or a stated default, and the answer says 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -136,16 +137,21 @@ def what_if(
     Raises
     ------
     SettingsError
-        The change takes a rate below 0 or above 1, or `only` names no column of skus.
+        Nothing is changed, the change takes a rate below 0 or above 1, or `only` names no column of skus.
     DataError
         No SKU asked about sold anything, or a table can't be understood.
     """
+    if not any(getattr(change, name) for name in ("commission", "coupons", "price", "traffic", "spend")):
+        raise SettingsError("what-if: expected a change, got none; give one, such as commission -0.03 or traffic 0.10")
+    for name in ("traffic", "price"):
+        if (value := getattr(change, name)) > 1:
+            warnings.warn(f"{name} {100 * value:+,.0f} %; write 0.10 for 10 %", UserWarning, stacklevel=2)
     length = stretch if stretch is not None else settings.label.outcome_window
     con = open_warehouse(threads=settings.model.threads)
     try:
         admit_signals_and_skus(con, signals, skus, period=settings.signals.period)
-        say_where_ids_differ(con, allowed=0.5)
-        set_scope(con, settings, moment_of_knowledge(con, as_of))
+        say_where_ids_differ(con, allowed=0.5, refuse=True)
+        set_scope(con, settings, moment_of_knowledge(con, as_of, needed=True))
         con.execute("create or replace temp table stretch as select ? as seconds", [length.total_seconds()])
         build(con, "recent_sums")
         build(con, "unit_prices")

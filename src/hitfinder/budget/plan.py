@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hitfinder.admission import admit_signals_and_skus
+from hitfinder.admission import admit_signals_and_skus, say_where_ids_differ
 from hitfinder.budget.allotment import Allotment, Lines, allot, value_of
 from hitfinder.budget.bounds import bound, read_limits
 from hitfinder.budget.cautious import chance_of, draw, tighten
@@ -35,6 +36,8 @@ PLAN_COLUMNS = (
 NEXT = 100.0
 # Points of the curve of profit over the total.
 POINTS = 41
+# A line that may grow so many times over was perhaps meant in per cent.
+MUCH = 5.0
 # A spend this near to a bound is at it.
 CENT = 0.01
 
@@ -110,12 +113,20 @@ def split_budget(
     SettingsError
         What is asked for can't be had together: the message says what clashes and what can be reached.
     """
+    up = settings.budget.move_up
+    if up >= MUCH:
+        warnings.warn(
+            f"budget.move_up {up:g} lets a line grow by {100 * up:,.0f} % in a week; write 0.10 for 10 %",
+            UserWarning,
+            stacklevel=2,
+        )
     target = settings.budget.target_roi if target_roi is None else target_roi
     _check(total, target, cautious)
     con = open_warehouse(threads=settings.model.threads)
     try:
         admit_signals_and_skus(con, signals, skus, period=settings.signals.period, stacklevel=3)
-        moment = moment_of_knowledge(con, as_of)
+        say_where_ids_differ(con, allowed=0.5, refuse=True)
+        moment = moment_of_knowledge(con, as_of, needed=True)
         spending = read_spending(con, settings, moment, returned=returned)
         limited = read_limits(con, limits)
     finally:

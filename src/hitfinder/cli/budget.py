@@ -21,6 +21,11 @@ from hitfinder.cli.options import (
 
 __all__ = ["budget"]
 
+TO_WRITE = {
+    "en": "The plan with every line is not written; add --out budget.html or --out budget.csv.",
+    "zh": "计划表未写出；加 --out budget.html 或 --out budget.csv 即可写出。",
+}
+
 
 @click.command()
 @signals_and_skus
@@ -53,11 +58,13 @@ def budget(
 ) -> None:
     """Split the coming week's money over SKUs and channels to the greatest expected profit at a target return."""
     from hitfinder.budget import split_budget
-    from hitfinder.report.budget import check_form, say_budget, write_budget
+    from hitfinder.report.budget import budget_paper
+    from hitfinder.report.forms import check_suffix
+    from hitfinder.report.tables import write_paper
 
     signals, skus = tables_of(data, signals, skus)
     for path in out:
-        check_form(path)
+        check_suffix(path)
     fitted = None
     if model is not None:
         from hitfinder.registry import load_model
@@ -75,5 +82,8 @@ def budget(
             limits=None if limits is None else str(limits),
             as_of=moment_of(as_of),
         )
-    click.echo("\n".join(say_budget(done, language)))
-    wrote([write_budget(done, path, language=language) for path in out])
+    paper = budget_paper(done, language)
+    click.echo("\n".join(paper.says))
+    if not out:
+        click.echo(TO_WRITE[language])
+    wrote([write_paper(paper, path) for path in out])

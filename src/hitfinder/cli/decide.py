@@ -9,6 +9,7 @@ import click
 from hitfinder.cli.options import (
     a_model,
     as_of_option,
+    check_record,
     language_option,
     moment_of,
     outcomes_option,
@@ -62,6 +63,8 @@ def decide(
 ) -> None:
     """Decide a batch's list, once: the model's word, people's, and a few stopped SKUs kept on by chance to learn."""
     from hitfinder.decided import decide_once
+    from hitfinder.deciding import PERSON
+    from hitfinder.overrides import read_overrides
     from hitfinder.ranking import only_batch
     from hitfinder.ranking import rank as put_in_order
     from hitfinder.registry import load_model
@@ -73,6 +76,8 @@ def decide(
         if path.resolve() == decisions.resolve():
             raise click.UsageError(f"{path}: the list would overwrite the decisions; give it another name")
     moment, decided = moment_of(as_of), moment_of(decided_at)
+    if overrides is not None:
+        read_overrides(str(overrides), None)  # what is wrong with it is said before the work
     fitted = load_model(model)
     beside = settings_path is not None or (data is not None and (data / "hitfinder.toml").is_file())
     settings = settings_of(settings_path, data) if beside else fitted.settings
@@ -88,7 +93,9 @@ def decide(
             language=language,
         )
     click.echo(done.say(language))
-    wrote([*([decisions] if done.written else []), *write_lists(fitted, done.ranked, skus, out, language)])
+    stopped = int(((done.decisions["action"] == "stop") & (done.decisions["because"] == PERSON)).sum())
+    lists = write_lists(fitted, done.ranked, skus, out, language, stopped_by_people=stopped)
+    wrote([*([decisions] if done.written else []), *lists])
 
 
 @click.command()
@@ -119,6 +126,7 @@ def hindsight(
     signals, skus = tables_of(data, signals, skus)
     for path in out:
         check_form(path)
+    check_record(decisions)
     with working("Looking back"):
         done = look_back(
             str(decisions),

@@ -53,7 +53,9 @@ def diagnose(
     from hitfinder.ranking import sku_columns
     from hitfinder.registry import load_model
     from hitfinder.report import check_suffix
-    from hitfinder.report.diagnosis import write_diagnosis
+    from hitfinder.report.diagnosis import diagnosis_paper
+    from hitfinder.report.tables import write_paper
+    from hitfinder.report.words import agreeing, load_words
 
     signals, skus = tables_of(data, signals, skus)
     for path in out:
@@ -67,20 +69,20 @@ def diagnose(
     counts = found["weak_step"].value_counts()
     weak = sum(int(counts.get(step, 0)) for step in ("click", "cart", "order", "return"))
     click.echo(
-        f"{len(found)} SKUs: {weak} with a weak step, {counts.get('nothing', 0)} without, "
-        f"{counts.get('too_little', 0)} seen too little to say"
-    )
-    columns = sku_columns(skus)
-    wrote(
-        [
-            write_diagnosis(
-                found,
-                path,
-                skus=columns,
-                language=language,
-                model_version=fitted.version,
-                false_share=settings.diagnosis.false_share,
+        agreeing(
+            load_words(language, "diagnosis_words.toml")["said"].format(
+                n=f"{len(found):,}",
+                weak=f"{weak:,}",
+                nothing=f"{counts.get('nothing', 0):,}",
+                little=f"{counts.get('too_little', 0):,}",
             )
-            for path in out
-        ]
+        )
     )
+    paper = diagnosis_paper(
+        found,
+        skus=sku_columns(skus),
+        language=language,
+        model_version=fitted.version,
+        false_share=settings.diagnosis.false_share,
+    )
+    wrote([write_paper(paper, path) for path in out])

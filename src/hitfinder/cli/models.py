@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from hitfinder.cli.options import (
     a_model,
     as_of_option,
     decisions_option,
+    duration_of,
     experiment_option,
     language_option,
     moment_of,
@@ -20,13 +22,13 @@ from hitfinder.cli.options import (
     say_report,
     settings_file,
     settings_of,
+    settings_or_models,
     signals_and_skus,
     tables_of,
     working,
     write_lists,
     wrote,
 )
-from hitfinder.settings import parse_duration
 
 __all__ = ["rank", "train"]
 
@@ -76,7 +78,7 @@ def train(
 
     if trials is None and (time_budget is not None or study is not None or workers != 1):
         raise click.UsageError("--time-budget, --workers and --study belong to --trials; give --trials as well")
-    budget = None if time_budget is None else parse_duration(time_budget)
+    budget = duration_of(time_budget, "--time-budget")
     signals, skus = tables_of(data, signals, skus)
     settings, moment = settings_of(settings_path, data), moment_of(as_of)
     with ExitStack() as stack:
@@ -133,6 +135,12 @@ def train(
     help="What is best first.",
 )
 @click.option("--batch", help="Only this batch; `newest` for the one launched last.")
+@click.option(
+    "--diagnose/--no-diagnose",
+    default=None,
+    help="Say each SKU's tier and, in a short sentence, what is weak and what to change first.  [default: on pages and "
+    "in workbooks only; --diagnose: in every file]",
+)
 @language_option
 @click.option(
     "--out", type=path_out, multiple=True, required=True, help="A .html, .xlsx, .csv or .parquet file; repeatable."
@@ -145,20 +153,32 @@ def rank(
     as_of: str | None,
     by: str,
     batch: str | None,
+    diagnose: bool | None,
     language: str,
     out: tuple[Path, ...],
 ) -> None:
-    """Rank SKUs and write the list."""
+    """Rank SKUs and write the list, with each SKU's tier and diagnosis beside it on pages and in workbooks."""
+    from hitfinder.diagnosis import diagnose as look
     from hitfinder.ranking import only_batch
     from hitfinder.ranking import rank as put_in_order
     from hitfinder.registry import load_model
     from hitfinder.report import check_suffix
+    from hitfinder.report.diagnosis import with_diagnosis
 
     signals, skus = tables_of(data, signals, skus)
     for path in out:
         check_suffix(path)
-    fitted = load_model(model)
+    fitted, moment = load_model(model), moment_of(as_of)
     with working("Ranking"):
-        ranked = put_in_order(fitted, signals, skus, as_of=moment_of(as_of), language=language, by=by, intervals=True)
+        ranked = put_in_order(fitted, signals, skus, as_of=moment, language=language, by=by, intervals=True)
         ranked = only_batch(ranked, skus, batch) if batch is not None else ranked
-    wrote(write_lists(fitted, ranked, skus, out, language))
+    told = [path for path in out if diagnose or (diagnose is None and path.suffix.lower() in (".html", ".xlsx"))]
+    beside = ranked
+    if told:
+        settings = settings_or_models(None, data, fitted)
+        with working("Looking at every step"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of the tables, which `rank` has just said
+            found = look(fitted, signals, skus, as_of=moment, language=language, settings=settings)
+        beside = with_diagnosis(ranked, found, language)
+    for path in out:
+        wrote(write_lists(fitted, beside if path in told else ranked, skus, [path], language))

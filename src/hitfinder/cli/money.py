@@ -8,6 +8,7 @@ import click
 
 from hitfinder.cli.options import (
     as_of_option,
+    duration_of,
     language_option,
     moment_of,
     path_out,
@@ -18,7 +19,6 @@ from hitfinder.cli.options import (
     working,
     wrote,
 )
-from hitfinder.settings import parse_duration
 
 __all__ = ["ledger", "what_if"]
 
@@ -53,13 +53,14 @@ def ledger(
     Rates come from [costs] in the settings; a cost that nobody gave is named, not taken for 0.
     """
     from hitfinder.ledger import ledgers
+    from hitfinder.report.forms import check_suffix
     from hitfinder.report.ledger import ledger_paper
-    from hitfinder.report.lists import check_suffix
     from hitfinder.report.tables import write_paper
 
     signals, skus = tables_of(data, signals, skus)
     for path in out:
         check_suffix(path)
+    length = duration_of(every, "--every")
     columns = tuple(name.strip() for name in by.split(",") if name.strip())
     with working("Adding up"):
         table, total = ledgers(
@@ -68,7 +69,7 @@ def ledger(
             settings_of(settings_path, data),
             moment_of(as_of),
             by=(columns, ()),
-            every=None if every is None else parse_duration(every),
+            every=length,
         )
         paper = ledger_paper(table, total, language)
         written = [write_paper(paper, path) for path in out]
@@ -109,7 +110,7 @@ def what_if(
     out: tuple[Path, ...],
 ) -> None:
     """Say what another commission, coupon, price, traffic or ad spend would do to profit, and where it breaks even."""
-    from hitfinder.report.lists import check_suffix
+    from hitfinder.report.forms import check_suffix
     from hitfinder.report.tables import write_paper
     from hitfinder.report.whatif import answer_paper
     from hitfinder.whatif import Change
@@ -124,6 +125,7 @@ def what_if(
         if not equals or not column or not value:
             raise click.BadParameter(f"expected column=value such as category=dress, got {text!r}", param_hint="--only")
         about.setdefault(column, []).append(value)
+    length = duration_of(stretch, "--stretch")
     change = Change(commission, coupons, price, traffic, spend, elasticity)
     with working("Reckoning"):
         answer = answer_of(
@@ -133,7 +135,7 @@ def what_if(
             change,
             moment_of(as_of),
             only=about or None,
-            stretch=None if stretch is None else parse_duration(stretch),
+            stretch=length,
         )
         paper = answer_paper(answer, language)
         written = [write_paper(paper, path) for path in out]

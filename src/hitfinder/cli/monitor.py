@@ -8,6 +8,7 @@ import click
 
 from hitfinder.cli.options import (
     a_model,
+    check_record,
     experiment_option,
     language_option,
     moment_of,
@@ -63,6 +64,7 @@ def monitor(
     from hitfinder.report.health import record_health, write_health
 
     signals, skus = tables_of(data, signals, skus)
+    check_record(decisions)
     fitted = load_model(model)
     with working("Looking at inputs, reports and outcomes"):
         health = look(

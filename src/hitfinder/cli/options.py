@@ -12,12 +12,15 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
-from hitfinder.settings import Settings, load_settings
+from hitfinder.errors import DataError, SettingsError
+from hitfinder.settings import Settings, load_settings, parse_duration
 
 __all__ = [
     "a_model",
     "as_of_option",
+    "check_record",
     "decisions_option",
+    "duration_of",
     "experiment_option",
     "language_option",
     "moment_of",
@@ -114,12 +117,32 @@ def moment_of(text: str | None) -> pd.Timestamp | None:
         raise click.BadParameter(f"expected a moment such as 2025-01-06 or 2025-01-06T10:00, got {text!r}") from None
 
 
-def write_lists(model: Any, ranked: pd.DataFrame, skus: Any, out: Any, language: str) -> list[Path]:
+def duration_of(text: str | None, option: str) -> pd.Timedelta | None:
+    """Read a duration such as 7d; `option` is what it was given for."""
+    try:
+        return None if text is None else parse_duration(text)
+    except SettingsError as error:
+        raise click.BadParameter(str(error), param_hint=option) from None
+
+
+def check_record(decisions: str | Path | None) -> None:
+    """Refuse a record of decisions that is not there.
+
+    Raises
+    ------
+    DataError
+        So it is.
+    """
+    if decisions is not None and not {*str(decisions)} & {*"*?["} and not Path(decisions).exists():
+        raise DataError(f"decisions: expected a record, {decisions} is not there; run `hitfinder decide` first")
+
+
+def write_lists(model: Any, ranked: pd.DataFrame, skus: Any, out: Any, language: str, **more: Any) -> list[Path]:
     from hitfinder.ranking import sku_columns
     from hitfinder.report import summary_of, write_list
 
     beside = sku_columns(skus)
-    summary = summary_of(model)
+    summary = {**summary_of(model), **more}
     return [write_list(ranked, path, skus=beside, language=language, summary=summary) for path in out]
 
 

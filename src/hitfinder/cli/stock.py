@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -55,7 +54,7 @@ def stock(
     """List what to order again: stock left, demand ahead with its range, how long it lasts, the most urgent first."""
     from hitfinder.ranking import newest_batch, sku_columns
     from hitfinder.registry import load_model
-    from hitfinder.report.lists import check_suffix
+    from hitfinder.report.forms import check_suffix
     from hitfinder.report.stock import stock_paper
     from hitfinder.report.tables import write_paper
     from hitfinder.stock import of_batch
@@ -80,9 +79,7 @@ def stock(
             skus=sku_columns(skus),
             language=language,
         )
-        # Machines read the words of `hitfinder.stock`, people those of their language.
-        plain = replace(paper, table=table)
-        written = [write_paper(plain if path.suffix.lower() in (".csv", ".parquet") else paper, path) for path in out]
+        written = [write_paper(paper, path) for path in out]
     for text in paper.says:
         click.echo(text)
     wrote(written)

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hitfinder.admission import admit_signals_and_skus, prepare
+from hitfinder.admission import admit_signals_and_skus, prepare, say_where_ids_differ
 from hitfinder.diagnosis.advice import advice, diagnosis_words
 from hitfinder.diagnosis.findings import examine
 from hitfinder.errors import SettingsError
 from hitfinder.features import moment_of_knowledge, set_scope
 from hitfinder.labels import parse_metric
-from hitfinder.models.hit_model import HitModel
+from hitfinder.models.hit_model import HitModel, check_model
 from hitfinder.ranking import rank
 from hitfinder.settings import Settings
 from hitfinder.tables import COUNTS, MONEY
-from hitfinder.tiers import place_in_tiers, standing_and_growth
+from hitfinder.tiers import check_tiers, place_in_tiers, standing_and_growth
 from hitfinder.warehouse import TableLike, is_parquet, open_warehouse, scan
 
 __all__ = ["DIAGNOSIS_COLUMNS", "diagnose"]
@@ -73,13 +73,18 @@ def diagnose(
         The language is not known.
     """
     diagnosis_words(language)
+    check_model(model)
     settings = settings if settings is not None else model.settings
+    before = None if previous is None else _read(previous)
+    if before is not None:
+        check_tiers(before)
     ranked = rank(model, signals, skus, as_of)
     con = open_warehouse(threads=model.settings.model.threads)
     try:
         # What was set aside has been said by `rank`.
         admit_signals_and_skus(con, signals, skus, period=settings.signals.period, warn=False)
-        moment = moment_of_knowledge(con, as_of)
+        say_where_ids_differ(con, allowed=0.99, refuse=True)
+        moment = moment_of_knowledge(con, as_of, needed=True)
         set_scope(con, settings, moment)
         found = examine(con, settings)
         placed = standing_and_growth(con, settings, _value(settings))
@@ -87,7 +92,6 @@ def diagnose(
         con.close()
     chances = ranked[["sku_id", "hit_probability"]]
     table = chances.merge(placed, on="sku_id", how="left", validate="1:1")
-    before = None if previous is None else _read(previous)
     table["tier"] = place_in_tiers(table, settings.tiers, before)
     table = table.merge(
         found.skus[["sku_id", "weak_step", "weakness", "weakness_low", "weakness_high"]], on="sku_id", how="left"

@@ -14,7 +14,7 @@ import pandas as pd
 
 from hitfinder.errors import DataError, HitfinderError, SettingsError
 from hitfinder.livetest.rounds import Round
-from hitfinder.report.lists import harmless
+from hitfinder.report.forms import harmless
 from hitfinder.report.whole import replacing
 from hitfinder.report.words import check_language, load_words
 

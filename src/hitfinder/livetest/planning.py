@@ -124,8 +124,8 @@ def plan_round(
     Raises
     ------
     DataError
-        The round was decided already and its files are whole, an earlier round is missing, a later one is there, or a
-        table or the record can't be understood.
+        The round was decided already and its files are whole, an earlier round is missing, a later one is there, the
+        signals show the whole budget spent before round 1, or a table or the record can't be understood.
     SettingsError
         A number is out of its range, or the language is not known.
     HitfinderError
@@ -159,6 +159,12 @@ def plan_round(
         if again:
             raise DataError(f"round {number} of {asked.test}: not decided yet; call without --again to decide it")
         _check_order(held, asked, record, allow_gap=allow_gap)
+        if number == 1 and asked.seen >= budget:
+            raise DataError(
+                f"round 1 of {asked.test}: expected a test whose budget is not spent, but the signals show "
+                f"{asked.seen:,} exposures of the batch, with a budget of {budget:,}; give a greater --budget, or name "
+                "with --batch a batch whose test has not begun"
+            )
         rows = decisions_of(_decide(asked, held, model, market, planner))
         # From the rows and nothing else, as after a crash; and before anything is decided, in case it can't be shown.
         this = round_of(rows.to_pandas())

@@ -27,7 +27,7 @@ from hitfinder.models.value import ValueModel
 from hitfinder.promise import ScalePromise, StopPromise
 from hitfinder.settings import Settings, parse_settings
 
-__all__ = ["FORMAT", "HitModel", "open_model"]
+__all__ = ["FORMAT", "HitModel", "check_model", "open_model"]
 
 Array = npt.NDArray[np.float64]
 
@@ -231,6 +231,19 @@ class HitModel:
             "belief": None if self.belief is None else self.belief.to_dict(),
             "demand": None if self.demand is None else self.demand.to_dict(),
         }
+
+
+def check_model(model: object) -> None:
+    """Refuse what is no model, such as the name of one.
+
+    Raises
+    ------
+    ModelError
+        So it is.
+    """
+    if not isinstance(model, HitModel):
+        name = repr(model) if isinstance(model, str | Path) else "..."
+        raise ModelError(f"expected a model, got a {type(model).__name__}; load it with hf.load_model({name})")
 
 
 def open_model(folder: str | Path) -> HitModel:

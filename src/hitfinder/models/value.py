@@ -68,6 +68,14 @@ class ValueModel:
         """Return between what the outcomes of at least `COVERAGE` of SKUs of such expectation lay."""
         low = np.interp(expected, self.levels, self.low)
         high = np.interp(expected, self.levels, self.high)
+        first, last = self.levels[0], self.levels[-1]
+        if last > 0:
+            # What a SKU is worth varies in proportion to what is expected of it (Gamma), so beyond the last level too.
+            times = np.maximum(expected / last, 1.0)
+            low, high = low * times, high * times
+        if self.low[0] < 0:
+            # Below the first level where there are losses, in proportion to nothing: as far below as there.
+            low = low - np.maximum(first - expected, 0.0)
         return np.minimum(low, expected), np.maximum(high, expected)
 
     def to_dict(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from hitfinder.errors import SettingsError
 
-__all__ = ["LANGUAGES", "name_of_measure", "name_of_subject", "sentences", "words_of"]
+__all__ = ["LANGUAGES", "name_of_feature", "name_of_measure", "name_of_subject", "sentences", "words_of"]
 
 LANGUAGES = ("en", "zh")
 LATE = {
@@ -79,7 +79,31 @@ def name_of_subject(row: Mapping[str, Any], language: str) -> str:
     words = words_of(language)
     if kind in ("channel", "category"):
         return words[kind].format(name=name)
+    if kind == "feature":
+        return name_of_feature(name, language)
     return words["whole"] if kind in ("all", "skus") and not name else name
+
+
+def name_of_feature(name: str, language: str) -> str:
+    """Name a column that the model reads in words; one that there are none for keeps its own.
+
+    >>> name_of_feature("favorites_per_click.level", "en"), name_of_feature("orders_per_click.trend", "zh")
+    ('favorites per click', '每次点击的订单（走势）')
+    """
+    words = words_of(language)
+    rate, _, view = name.partition(".")
+    top, per, below = rate.replace("_again", "").partition("_per_")
+    if not per:
+        return words.get(f"feature_{name}", name)
+    if language == "en":
+        said = words["per"].format(top=top, below=below)
+    else:
+        said = words["per"].format(top=words.get(top, top), below=words.get(f"on_{below}", below))
+    more = [words["again"]] if "_again" in rate else []
+    more += [words.get(f"view_{view}", view)] if view not in ("", "level") else []
+    if not more:
+        return said
+    return said + words["view"].format(views=words["and"].join(more))
 
 
 def name_of_measure(measure: str, language: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hitfinder.report.lists import check_suffix, write_list
+from hitfinder.report.forms import check_suffix
+from hitfinder.report.lists import write_list
 from hitfinder.report.summary import summary_of
 
 __all__ = ["check_suffix", "summary_of", "write_list"]

@@ -122,7 +122,7 @@ def prepare(
         measures=measures,
         methods=methods,
         warning=warning,
-        note=str(said.get("note") or ""),
+        note=_note(said, words),
         value_heading=words.get(f"expected_{metric}", words["expected_value"]),
         language=language,
         hindsight=hindsight,
@@ -205,17 +205,26 @@ def _promises(said: dict[str, Any], language: str) -> list[tuple[str, str]]:
     strange = [a for a, p in promises.items() if a not in ACTIONS or not isinstance(p, StopPromise | ScalePromise)]
     if strange:
         raise DataError(f"summary: expected promises about {' or '.join(ACTIONS)}, got one about {strange[0]!r}")
-    return [(action, promises[action].sentence(language)) for action in ACTIONS if action in promises]
+    told = [(action, promises[action].sentence(language)) for action in ACTIONS if action in promises]
+    stop = promises.get("stop")
+    if not said.get("stopped_by_people") or stop is None or stop.threshold is None:
+        return told
+    # A person's stop was nothing that the model could promise about.
+    about = load_words(language)["promise_models_only"]
+    return [(action, text + ("" if language == "zh" else " ") + about if action == "stop" else text)
+            for action, text in told]  # fmt: skip
 
 
 def _facts(said: dict[str, Any], words: dict[str, str]) -> list[tuple[str, str]]:
     """List the summary's single values, each under its heading; one that has no heading keeps its own name."""
     facts = []
     for key, value in said.items():
-        if key in ("note", "rules", "model", "k", "promises") or value is None:
+        if key in ("note", "verdict", "rules", "model", "k", "promises", "stopped_by_people") or value is None:
             continue
         if key == "metric":
             text = words.get(f"metric_{value}", str(value))
+        elif key == "ranked_by":
+            text = rule_name(str(value), words)
         elif key == "unknown_costs":
             text = name_costs(str(value), "zh" if words["lang"].startswith("zh") else "en")
         else:
@@ -254,12 +263,33 @@ def _methods(said: dict[str, Any], words: dict[str, str]) -> tuple[list[dict[str
     used = next((row for row in rows if row["name"] == said.get("ranked_by")), None)
     warning = ""
     if used is not None and -1 < precision(used) < precision(rows[0]):
-        warning = words["worse_than_rule"].format(rule=rows[0]["name"])
+        warning = words["worse_than_rule"].format(rule=rule_name(rows[0]["name"], words))
     methods = [
-        {"name": row["name"], "used": row is used, "texts": {k: _measure(k, row.get(k), words) for k in keys}}
+        {
+            "name": rule_name(row["name"], words),
+            "used": row is used,
+            "texts": {k: _measure(k, row.get(k), words) for k in keys},
+        }
         for row in rows
     ]
     return methods, headings, warning
+
+
+def _note(said: dict[str, Any], words: dict[str, str]) -> str:
+    """Say how the list did beside the best simple rule: in the language, where there are figures."""
+    told = said.get("verdict")
+    if not told:
+        return str(said.get("note") or "")
+    kind = "better" if told["low"] > 0 else "par" if told["ranks"] else "rule"
+    return words[f"verdict_{kind}"].format(
+        rule=rule_name(told["rule"], words),
+        **{name: f"{told[name]:.3f}" for name in ("ours", "theirs", "mean", "low", "high")},
+    )
+
+
+def rule_name(name: str, words: Mapping[str, str]) -> str:
+    """Name a simple rule in the language of `words`; what is none of them keeps its name."""
+    return words.get("rule_" + name.replace(" ", "_"), name)
 
 
 def _measure(key: str, value: Any, words: dict[str, str]) -> str:

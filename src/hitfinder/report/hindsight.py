@@ -15,7 +15,7 @@ from hitfinder.errors import DataError
 from hitfinder.report.content import percent
 from hitfinder.report.pages import digest, resource, template
 from hitfinder.report.whole import replacing
-from hitfinder.report.words import check_language, load_words
+from hitfinder.report.words import agreeing, check_language, load_words
 
 __all__ = ["check_form", "hindsight_block", "hindsight_page", "say_hindsight", "write_hindsight"]
 
@@ -278,8 +278,8 @@ def _sums(rows: list[dict[str, Any]]) -> dict[str, int]:
 
 def _left_out(told: Mapping[str, Any], words: Mapping[str, str]) -> list[str]:
     lines = [words["open"].format(**told)] if told["open_skus"] else []
-    return lines + [words[k].format(n=_count(told[k])) for k in ("late", "unlabelled", "unknown_skus", "others")
-                    if told.get(k)]  # fmt: skip
+    kinds = ("late", "unlabelled", "unknown_skus", "others")
+    return lines + [agreeing(words[kind].format(n=_count(told[kind]))) for kind in kinds if told.get(kind)]
 
 
 def _cell(row: Mapping[str, Any], column: str, words: Mapping[str, str]) -> str:

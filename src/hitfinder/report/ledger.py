@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 import pandas as pd
 
 from hitfinder.ledger import BY, COSTS, MONEY_LINES
 from hitfinder.report.cost_names import name_costs
-from hitfinder.report.tables import Column, Paper
+from hitfinder.report.drawings import svg_of, text_at
+from hitfinder.report.tables import Column, Paper, Part, Picture
 
 __all__ = ["draw_steps", "ledger_paper", "unknown_sentence"]
 
@@ -36,9 +36,11 @@ WORDS: dict[str, dict[str, Any]] = {
             "unknown_costs": "Nobody gave these, so they are not in the sum: what is really left is less.",
         },
         "left": "Of {revenue} revenue, {left} is left ({share}).",
+        "nothing": "There is no revenue; {left} is left.",
         "unknown": "Not known, and therefore not taken off: {names}. What is really left is less.",
         "losing": "{n} of {all} lines lose money; together they lose {lost}.",
-        "picture": "Steps from revenue down to what is left.",
+        "losing_one": "1 of {all} lines loses money: {lost}.",
+        "picture": "Steps from revenue down to what is left",
     },
     "zh": {
         "title": "账本：钱去了哪里",
@@ -60,9 +62,11 @@ WORDS: dict[str, dict[str, Any]] = {
             "unknown_costs": "未提供，因此未扣除：实际所剩更少。",
         },
         "left": "销售额 {revenue}，最终剩下 {left}（{share}）。",
+        "nothing": "没有销售额；最终剩下 {left}。",
         "unknown": "以下成本未知，因此未扣除：{names}。实际所剩更少。",
         "losing": "{all} 行中有 {n} 行亏损，合计亏损 {lost}。",
-        "picture": "从销售额逐步减到净利。",
+        "losing_one": "{all} 行中有 1 行亏损，亏损 {lost}。",
+        "picture": "从销售额逐步减到净利",
     },
 }  # fmt: skip
 KINDS = {
@@ -94,12 +98,15 @@ def ledger_paper(table: pd.DataFrame, total: pd.DataFrame, language: str = "en")
     names = words["names"]
     row = total.iloc[0]
     left, revenue = (0.0 if pd.isna(row[name]) else float(row[name]) for name in ("contribution", "revenue"))
-    share = f"{100 * left / revenue:.1f}%" if revenue > 0 else "–"
-    says = [words["left"].format(revenue=f"{revenue:,.2f}", left=f"{left:,.2f}", share=share)]
+    share = f"{100 * left / revenue:.1f}%" if revenue > 0 else ""
+    says = [words["left" if share else "nothing"].format(revenue=f"{revenue:,.2f}", left=f"{left:,.2f}", share=share)]
     losses = pd.Series([0.0 if pd.isna(value) else float(value) for value in table["contribution"]])
     if len(table) > 1 and (losses < 0).any():
         lost = f"{-losses[losses < 0].sum():,.2f}"
-        says.append(words["losing"].format(n=f"{int((losses < 0).sum()):,}", all=f"{len(table):,}", lost=lost))
+        some = int((losses < 0).sum())
+        says.append(
+            words["losing_one" if some == 1 else "losing"].format(n=f"{some:,}", all=f"{len(table):,}", lost=lost)
+        )
     if row["unknown_costs"]:
         says.append(unknown_sentence(row["unknown_costs"], language))
     if "period_start" not in table:
@@ -108,16 +115,22 @@ def ledger_paper(table: pd.DataFrame, total: pd.DataFrame, language: str = "en")
     columns = {
         name: Column(names[name], KINDS.get(name, "money"), words["meanings"].get(name, ""))
         for name in dict.fromkeys((*BY, *FIRST, *names))
-        if name in table
+        if name in table and not (name == "unknown_costs" and (table[name] == "").all())
     }
+    # Where every line lacks the same, the sentence above the table says it.
+    alike = len(set(table["unknown_costs"])) <= 1
     return Paper(
         title=words["title"],
-        table=table,
+        table=table.assign(
+            unknown_costs=[name_costs(text, language) if text else "" for text in table["unknown_costs"]]
+        ),
         columns=columns,
         says=says,
-        pictures=[(draw_steps(total, language), words["picture"])],
+        pictures=[Picture(draw_steps(total, language), words["picture"])],
         language=language,
-        marks=["poor" if value < 0 else "" for value in losses],
+        marks=["red" if value < 0 else "" for value in losses],
+        parts=[Part(columns=[name for name in columns if name != "unknown_costs" or not alike])],
+        data=table,
     )
 
 
@@ -145,19 +158,14 @@ def draw_steps(total: pd.DataFrame, language: str = "en") -> str:
     for place, (name, begin, end, amount) in enumerate(bars):
         fill = {"revenue": "#0b57a4", "refunds": "#c98b6b", "contribution": "#0b5d4b" if left >= 0 else "#b23a0c"}
         x, y = TEXT + (begin - lowest) * unit, 10 + HIGH * place
-        weight = ' font-weight="600"' if name in ("revenue", "contribution") else ""
+        bold = name in ("revenue", "contribution")
         parts.append(
-            f'<text x="{TEXT - 10}" y="{y + 15}" text-anchor="end" font-size="13" fill="#16202b"{weight}>'
-            f"{escape(names[name])}</text>"
-            f'<rect x="{x:.1f}" y="{y}" width="{max((end - begin) * unit, 1):.1f}" height="{HIGH - 7}" rx="2" '
+            text_at(TEXT - 10, y + 15, names[name], anchor="end", size=13, bold=bold)
+            + f'<rect x="{x:.1f}" y="{y}" width="{max((end - begin) * unit, 1):.1f}" height="{HIGH - 7}" rx="2" '
             f'fill="{fill.get(name, "#aab4bf")}"/>'
-            f'<text x="{TEXT + WIDE + 10}" y="{y + 15}" font-size="13" fill="#16202b"{weight}>{amount:,.0f}</text>'
+            + text_at(TEXT + WIDE + 10, y + 15, f"{amount:,.0f}", size=13, bold=bold)
         )
     zero = TEXT - lowest * unit
     bottom = 10 + HIGH * len(bars)
     parts.append(f'<line x1="{zero:.1f}" x2="{zero:.1f}" y1="6" y2="{bottom - 3}" stroke="#16202b" stroke-width="1"/>')
-    told = escape(WORDS[language]["picture"])
-    return (
-        f'<svg viewBox="0 0 {TEXT + WIDE + 120} {bottom + 6}" role="img" aria-label="{told}" '
-        f'xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg>'
-    )
+    return svg_of(TEXT + WIDE + 120, bottom + 6, parts, WORDS[language]["picture"])

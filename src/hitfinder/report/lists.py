@@ -10,11 +10,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hitfinder.errors import DataError
 from hitfinder.report.content import Content, prepare
+from hitfinder.report.forms import check_suffix, csv_bytes, harmless
 from hitfinder.report.whole import replacing
 
-__all__ = ["check_suffix", "csv_bytes", "harmless", "write_list"]
+__all__ = ["write_list"]
 
 
 def write_list(
@@ -31,7 +31,8 @@ def write_list(
     Parameters
     ----------
     ranked
-        What `rank` returns: one row for each SKU. `reason_*` and `expected_value` may be NULL.
+        What `rank` returns: one row for each SKU. `reason_*` and `expected_value` may be NULL. Page and workbook show
+        `tier` and `diagnosis` (see `report.diagnosis.with_diagnosis`), where it has them.
     out
         Where to. ``.parquet`` and ``.csv`` keep the field names; ``.xlsx`` and ``.html`` are for readers and speak
         `language`. A missing folder is made. In a CSV file a text that a spreadsheet would run as a formula gets a
@@ -42,10 +43,12 @@ def write_list(
         ``"en"`` or ``"zh"``; the reasons are already sentences of that language.
     summary
         What to say on top of the page and on the second sheet, all optional: `ranked_by` (name of the way of ranking
-        that was used), `note`, `metric`, `n_trained`, `k`, `promises` (a mapping from `stop` and `scale` to what is
-        promised about them, see `HitModel.promises`), and how each way did on past batches: `rules` (a list of mappings
-        with `name`, `average_precision` and `hits_at_k`) and `model` (one such mapping). `hits_at_k` is the share of
-        all hits that stood in the first `k` places. Other keys are shown under their own names.
+        that was used), `note`, `verdict` (figures beside the best simple rule, told in place of the note), `metric`,
+        `n_trained`, `k`, `promises` (a mapping from `stop` and `scale` to what is promised about them, see
+        `HitModel.promises`), `stopped_by_people` (how many stops are not the model's), and how each way did on past
+        batches: `rules` (a list of mappings with `name`, `average_precision` and `hits_at_k`) and `model` (one such
+        mapping). `hits_at_k` is the share of all hits that stood in the first `k` places. Other keys are shown under
+        their own names.
     hindsight
         What became of past lists, `Hindsight.to_dict()`; the page tells it.
 
@@ -86,23 +89,6 @@ def _write_csv(content: Content, path: Path) -> None:
     path.write_bytes(csv_bytes(table))
 
 
-def csv_bytes(table: pd.DataFrame) -> bytes:
-    """Return a table as CSV that spreadsheets read as it is meant."""
-    # Line ends as in RFC 4180. With a line feed alone, a bare carriage return in a title goes unquoted.
-    # The mark at the start (BOM) tells Excel that this is UTF-8; without it Chinese comes out garbled.
-    return table.to_csv(index=False, lineterminator="\r\n").encode("utf-8-sig")
-
-
-def harmless(value: object) -> str:
-    """Keep a spreadsheet from running a text as a formula, full-width signs of Chinese keyboards included.
-
-    >>> harmless("=1+1"), harmless("dress")
-    ("'=1+1", 'dress')
-    """
-    text = str(value)
-    return f"'{text}" if text.lstrip()[:1] in {*"=+-@＝＋－＠"} or text[:1] in {*"\t\r\n"} else text
-
-
 def _write_workbook(content: Content, path: Path) -> None:
     # XlsxWriter and Jinja are imported when a list is written: `import hitfinder` needs neither.
     from hitfinder.report.workbook import write_workbook
@@ -122,16 +108,3 @@ WRITERS: dict[str, Callable[[Content, Path], None]] = {
     ".xlsx": _write_workbook,
     ".html": _write_page,
 }
-
-
-def check_suffix(out: str | Path) -> None:
-    """Refuse a name that `write_list` could not write, before any work is done for it.
-
-    Raises
-    ------
-    DataError
-        The suffix is not one of the four.
-    """
-    suffix = Path(out).suffix
-    if suffix.lower() not in WRITERS:
-        raise DataError(f"{out}: expected a name that ends in {', '.join(WRITERS)}, got {suffix or 'no suffix'!r}")

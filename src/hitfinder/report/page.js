@@ -20,7 +20,8 @@
     name: plain(row.cells[1].firstElementChild.textContent),
     probability: number(row.dataset.p),
     value: number(row.dataset.v),
-    text: plain(row.cells[1].textContent + " " + row.cells[5].textContent),
+    tier: number(row.dataset.t ?? ""),
+    text: plain([1, 5, 6].map((cell) => row.cells[cell]?.textContent ?? "").join(" ")),
   }]));
   const descendingFirst = new Set(["probability", "value"]);
   let action = "";

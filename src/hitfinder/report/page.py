@@ -6,7 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from hitfinder.diagnosis import diagnosis_words
 from hitfinder.report.content import ACTIONS, REASONS, Content, decimals_of, percent
+from hitfinder.report.diagnosis import TIER_MARKS
 from hitfinder.report.hindsight import hindsight_block
 from hitfinder.report.pages import digest, resource, template
 
@@ -34,6 +36,7 @@ def render_page(content: Content) -> str:
         top=percent(top),
         actions=ACTIONS,
         ranged="expected_value_low" in table,
+        diagnosed={"tier", "diagnosis"} <= {*table.columns},
         hindsight=hindsight_block(content.hindsight, content.language) if content.hindsight else "",
         style=style,
         script=script,
@@ -64,8 +67,10 @@ def _rows(content: Content, top: float) -> list[dict[str, Any]]:
     table, none = content.table, content.words["none"]
     value_decimals = decimals_of(table["expected_value"])
     price_decimals = 2 if "price" in table and (table["price"].dropna() % 1 != 0).any() else 0
+    said = diagnosis_words(content.language)
     rows = []
     for row in table.to_dict("records"):
+        tier = _text(row.get("tier"))
         probability, value = row["hit_probability"], row["expected_value"]
         low, high = row["hit_probability_low"], row["hit_probability_high"]
         known = pd.notna(low) and pd.notna(high)
@@ -86,6 +91,10 @@ def _rows(content: Content, top: float) -> list[dict[str, Any]]:
             "mark": "" if pd.isna(probability) else f"{min(max(100 * probability / top - 0.75, 0), 98.5):.1f}",
             "value": none if pd.isna(value) else f"{value:,.{value_decimals}f}",
             "value_range": _value_range(row, value_decimals, content.words),
+            "sort_tier": [*TIER_MARKS].index(tier) if tier in TIER_MARKS else "",
+            "tier": said.get(f"tier_{tier}", tier),
+            "tier_mark": TIER_MARKS.get(tier, "grey"),
+            "diagnosis": _text(row.get("diagnosis")),
             "reasons": [t for t in (_text(row[r]) for r in REASONS) if t],
         })  # fmt: skip
     return rows

@@ -13,7 +13,7 @@ from hitfinder.errors import DataError, HitfinderError
 from hitfinder.promise import count_kept
 from hitfinder.report.break_even import draw_replay
 from hitfinder.report.content import percent
-from hitfinder.report.lists import csv_bytes
+from hitfinder.report.forms import csv_bytes
 from hitfinder.report.whole import replacing
 from hitfinder.report.words import check_language
 

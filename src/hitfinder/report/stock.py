@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from hitfinder.report.tables import Column, Paper
-from hitfinder.report.words import check_language
+from hitfinder.report.tables import Column, Paper, Part
+from hitfinder.report.words import agreeing, check_language
 
 __all__ = ["stock_paper"]
 
@@ -28,13 +28,16 @@ WORDS: dict[str, dict[str, Any]] = {
             "cover_days": "At the expected pace.",
             "stock_left": "Stock at launch less units sold.",
         },
-        "alerts": {"sold_out": "sold out", "low": "low", "enough": "enough", "unknown": "unknown"},
+        "alerts": {
+            "sold_out": "sold out", "low": "low", "reorder": "reorder", "enough": "enough", "unknown": "unknown",
+        },
         "why": {
             "history": "history counted too few units", "units": "units sold", "stock": "stock",
             "stock_sold_over": "more was sold than the stock given",
         },
-        "head": "{sold_out} of {n} SKUs have sold out, {low} have less than {share} of their expected demand left. "
-        "To order in all: {reorder} units of {n_reorder} SKUs.",
+        "head": "Of {n} SKUs, {sold_out} sold out, {low} with less than {share} of their expected demand left, {later} "
+        "with more but not enough, {enough} with enough, {unknown} not known. To order in all: {reorder} units of "
+        "{n_reorder} SKUs.",
         "unknown": "Of {n} SKUs it can't be said: {why}.",
         "one_why": "{why} ({n})",
         "and": ", ",
@@ -54,12 +57,13 @@ WORDS: dict[str, dict[str, Any]] = {
             "cover_days": "按预计销售速度计算。",
             "stock_left": "上架库存减去已售件数。",
         },
-        "alerts": {"sold_out": "已售罄", "low": "库存不足", "enough": "充足", "unknown": "未知"},
+        "alerts": {"sold_out": "已售罄", "low": "库存不足", "reorder": "补货", "enough": "充足", "unknown": "未知"},
         "why": {
             "history": "历史销量件数太少", "units": "已售件数", "stock": "库存",
             "stock_sold_over": "销量已超过所给库存",
         },
-        "head": "{n} 个 SKU 中 {sold_out} 个已售罄，{low} 个剩余库存低于预计需求的 {share}。合计建议补货 "
+        "head": "{n} 个 SKU 中 {sold_out} 个已售罄，{low} 个剩余库存低于预计需求的 {share}，"
+        "{later} 个高于此但仍需补货，{enough} 个充足，{unknown} 个未知。合计建议补货 "
         "{n_reorder} 个 SKU、{reorder} 件。",
         "unknown": "{n} 个 SKU 无法判断：{why}。",
         "one_why": "{why}（{n}）",
@@ -67,7 +71,9 @@ WORDS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 KINDS = dict.fromkeys(("reorder", "stock_left", "demand", "demand_low", "demand_high", "units_sold", "stock"), "count")
-MARKS = {"sold_out": "poor", "low": "fair"}
+# What a page shows in one cell.
+ABOUT = ("title", "sku_id", "category", "batch_id")
+MARKS = {"sold_out": "red", "low": "amber"}
 
 
 def stock_paper(
@@ -115,8 +121,9 @@ def stock_paper(
     columns = {
         name: Column(
             heading,
-            "number" if name == "cover_days" else KINDS.get(name, "text"),
+            "days" if name == "cover_days" else KINDS.get(name, "text"),
             words["meanings"].get(name, "").format(**told),
+            lines=ABOUT if name == "sku_id" else (),
         )
         for name, heading in words["names"].items()
         if name in shown and not (name == "unknown" and (table["unknown"] == "").all())
@@ -127,6 +134,9 @@ def stock_paper(
             n=f"{len(table):,}",
             sold_out=f"{(table['alert'] == 'sold_out').sum():,}",
             low=f"{(table['alert'] == 'low').sum():,}",
+            later=f"{(table['alert'] == 'reorder').sum():,}",
+            enough=f"{(table['alert'] == 'enough').sum():,}",
+            unknown=f"{(table['alert'] == 'unknown').sum():,}",
             reorder=f"{reorder.sum():,.0f}",
             n_reorder=f"{(reorder > 0).sum():,}",
             **told,
@@ -141,9 +151,11 @@ def stock_paper(
         title=words["title"],
         table=shown,
         columns=columns,
-        says=says,
+        says=[agreeing(text) for text in says],
         language=language,
+        parts=[Part(columns=[name for name in columns if name == "sku_id" or name not in ABOUT])],
         marks=[MARKS.get(alert, "") for alert in table["alert"]],
+        data=table,  # machines read the words of `hitfinder.stock`, people those of their language
     )
 
 

@@ -20,7 +20,10 @@ WORDS = {
         "traffic": "traffic {:+.1f}%",
         "spend": "ad spend {:+,.0f}",
         "profit": "Profit of {days} days: {now} now, {then} then ({difference}).",
-        "traffic_needed": "It breaks even where traffic changes by {share}.",
+        "falls": "The deal is as good as today's even if traffic falls by {share}.",
+        "grows": "The deal is as good as today's only if traffic grows by {share}.",
+        "as_it_is": "The deal is as good as today's with the same traffic.",
+        "any": "The deal is better than today's with any traffic.",
         "never": "No traffic makes up for it: an order leaves nothing then.",
         "both": "Both sides gain with a commission from {low} to {high} on the whole ({now} now).",
         "neither": "There is no commission with which both sides gain (it is {now} now).",
@@ -32,8 +35,8 @@ WORDS = {
         "partly": "Demand for the price: elasticity {value:.2f} (+-{sd:.2f}), {share} of it learned from {n} SKUs "
         "whose price varied, the rest a default from studies.",
         "sku_id": "SKU", "revenue": "Revenue now", "profit_now": "Profit now", "new_revenue": "Revenue then",
-        "new_profit": "Profit then", "difference": "Difference", "break_even_traffic": "Break-even traffic",
-        "break_even_meaning": "The change of traffic with which profit stays what it is. Empty: none would do.",
+        "new_profit": "Profit then", "difference": "Difference", "break_even_traffic": "Traffic for today's profit",
+        "break_even_meaning": "The change of traffic with which profit stays what it is today. Empty: none would do.",
     },
     "zh": {
         "title": "假设：{change}",
@@ -44,7 +47,10 @@ WORDS = {
         "traffic": "流量 {:+.1f}%",
         "spend": "投放 {:+,.0f}",
         "profit": "{days} 天的利润：现在 {now}，改变后 {then}（{difference}）。",
-        "traffic_needed": "流量变化 {share} 时保本。",
+        "falls": "即使流量下降 {share}，改变后仍与现在一样好。",
+        "grows": "流量需增长 {share}，改变后才与现在一样好。",
+        "as_it_is": "流量不变时，改变后与现在一样好。",
+        "any": "无论流量多少，改变后都比现在好。",
         "never": "多少流量都无法弥补：改变后每单没有剩余。",
         "both": "整体佣金在 {low} 到 {high} 之间，双方都获益（现为 {now}）。",
         "neither": "没有让双方都获益的佣金（现为 {now}）。",
@@ -53,7 +59,7 @@ WORDS = {
         "learned": "价格弹性 {value:.2f}（±{sd:.2f}），从 {n} 个价格有变动的 SKU 学得。",
         "partly": "价格弹性 {value:.2f}（±{sd:.2f}），其中 {share} 从 {n} 个价格有变动的 SKU 学得，其余为研究默认值。",
         "sku_id": "SKU", "revenue": "现销售额", "profit_now": "现利润", "new_revenue": "改变后销售额",
-        "new_profit": "改变后利润", "difference": "差额", "break_even_traffic": "保本流量变化",
+        "new_profit": "改变后利润", "difference": "差额", "break_even_traffic": "持平所需流量变化",
         "break_even_meaning": "利润不变所需的流量变化。为空：多少都不够。",
     },
 }  # fmt: skip
@@ -73,8 +79,8 @@ def answer_paper(answer: Answer, language: str = "en") -> Paper:
             difference=f"{total['difference']:+,.2f}",
         )
     ]
-    needed = total["break_even_traffic"]
-    says.append(words["never"] if math.isnan(needed) else words["traffic_needed"].format(share=f"{100 * needed:+.1f}%"))
+    if change.commission or change.coupons or change.price or change.spend:
+        says.append(_as_good(total["break_even_traffic"], words))
     if answer.commission_now is not None and (change.commission or change.traffic or change.spend):
         now = f"{100 * answer.commission_now:.1f}%"
         both = answer.commission_range
@@ -105,8 +111,18 @@ def answer_paper(answer: Answer, language: str = "en") -> Paper:
         columns=columns,
         says=says,
         language=language,
-        marks=["poor" if value < 0 else "good" if value > 0 else "" for value in table["difference"]],
+        marks=["red" if value < 0 else "green" if value > 0 else "" for value in table["difference"]],
     )
+
+
+def _as_good(needed: float, words: dict[str, str]) -> str:
+    """Say with which traffic the changed deal leaves what today's does."""
+    if math.isnan(needed):
+        return words["never"]
+    if needed <= -1:
+        return words["any"]
+    share = f"{100 * abs(needed):,.1f}%"
+    return words["as_it_is" if share == "0.0%" else "grows" if needed > 0 else "falls"].format(share=share)
 
 
 def _elasticity(answer: Answer, words: dict[str, str]) -> str:

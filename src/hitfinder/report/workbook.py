@@ -9,23 +9,27 @@ from typing import Any
 import pandas as pd
 import xlsxwriter
 
+from hitfinder.diagnosis import diagnosis_words
 from hitfinder.errors import DataError
 from hitfinder.report.content import ACTIONS, BESIDE, COLUMNS, REASONS, Content, decimals_of
+from hitfinder.report.diagnosis import TIER_MARKS
+from hitfinder.report.tables import MARKS, lines_of
 
 __all__ = ["write_workbook"]
 
 # What a buyer reads comes first, what a machine needs last.
 ORDER = ("rank", "action", "sku_id", "title", "category", "price", "hit_probability", "hit_probability_low",
          "hit_probability_high", "expected_value",
-         "expected_value_low", "expected_value_high", "reason_1", "reason_2", "reason_3", "batch_id", "image_url",
-         "model_version", "as_of")  # fmt: skip
+         "expected_value_low", "expected_value_high", "tier", "diagnosis", "reason_1", "reason_2", "reason_3",
+         "batch_id", "image_url", "model_version", "as_of")  # fmt: skip
 WIDTHS = {"rank": 7, "action": 12, "sku_id": 22, "title": 34, "category": 16, "price": 10, "hit_probability": 13,
           "hit_probability_low": 12, "hit_probability_high": 12, "expected_value": 14,
-          "expected_value_low": 13, "expected_value_high": 13, "reason_1": 36, "reason_2": 36,
-          "reason_3": 36, "batch_id": 12, "image_url": 13, "model_version": 18, "as_of": 17}  # fmt: skip
+          "expected_value_low": 13, "expected_value_high": 13, "tier": 12, "diagnosis": 34, "reason_1": 36,
+          "reason_2": 36, "reason_3": 36, "batch_id": 12, "image_url": 13, "model_version": 18,
+          "as_of": 17}  # fmt: skip
 NUMBERS = ("price", "hit_probability", "hit_probability_low", "hit_probability_high", "expected_value",
            "expected_value_low", "expected_value_high")  # fmt: skip
-FILLS = {"scale": ("#0B5D4B", "#D8F1E8"), "test": ("#6B4400", "#FCECC9"), "stop": ("#454F5B", "#E6E9ED")}
+FILLS = {"scale": MARKS["green"], "test": MARKS["amber"], "stop": MARKS["grey"]}
 MAX_ROWS = 1_048_575  # below the headings
 MAX_LINKS = 65_000  # Excel refuses a sheet with more than 65,530
 MAX_TEXT = 32_767
@@ -72,7 +76,8 @@ def _list_sheet(book: Any, content: Content) -> None:
     head, head_of_numbers = book.add_format(dark), book.add_format({**dark, "align": "right"})
     plain = book.add_format(look)
     formats = {
-        **dict.fromkeys(REASONS, book.add_format({**look, "text_wrap": True, "align": "left", "indent": 1})),
+        **dict.fromkeys(("diagnosis", *REASONS), book.add_format(
+            {**look, "text_wrap": True, "align": "left", "indent": 1})),
         "title": book.add_format({**look, "text_wrap": True}),
         **dict.fromkeys(("hit_probability_low", "hit_probability_high"), book.add_format(
             {**look, "num_format": "0.0%", "font_color": "#5A6673"})),
@@ -83,11 +88,13 @@ def _list_sheet(book: Any, content: Content) -> None:
         "sku_id": book.add_format({**look, "num_format": "@"}),
         "as_of": book.add_format({**look, "num_format": "yyyy-mm-dd hh:mm", "align": "left"}),
         "action": book.add_format({**look, "bold": True, "align": "center"}),
+        "tier": book.add_format({**look, "bold": True, "align": "center"}),
         "rank": book.add_format({**look, "num_format": "0", "align": "center"}),
         "image_url": book.add_format({**look, "font_color": "#0B57A4", "underline": 1}),
     }  # fmt: skip
     if "price" in table:
         formats["price"] = book.add_format({**look, "num_format": "#,##0.00"})
+    tiers = {tier: diagnosis_words(content.language)[f"tier_{tier}"] for tier in TIER_MARKS}
     sheet.set_row(0, 32)
     for place, (name, heading) in enumerate(headings.items()):
         sheet.set_column(place, place, WIDTHS.get(name, 16), None)
@@ -95,16 +102,20 @@ def _list_sheet(book: Any, content: Content) -> None:
         values = table[name]
         if name == "action":
             values = values.map({a: content.words[f"action_{a}"] for a in ACTIONS})
+        if name == "tier":
+            values = values.replace(tiers)
         _write_column(sheet, place, name, values, formats.get(name, plain), content)
 
     _set_heights(sheet, table)
     places = {name: place for place, name in enumerate(headings)}
     last = max(n_rows, 1)
-    for action, (ink, fill) in FILLS.items():
-        # By rule and not by cell, so that the colour follows when a buyer overrides the action.
-        rule = {"type": "cell", "criteria": "==", "value": f'"{content.words[f"action_{action}"]}"',
+    # By rule and not by cell, so that the colour follows when a buyer overrides the action.
+    coloured = [("action", content.words[f"action_{action}"], colours) for action, colours in FILLS.items()]
+    coloured += [("tier", tiers[tier], MARKS[mark]) for tier, mark in TIER_MARKS.items() if "tier" in places]
+    for name, value, (ink, fill) in coloured:
+        rule = {"type": "cell", "criteria": "==", "value": f'"{value}"',
                 "format": book.add_format({"font_color": ink, "bg_color": fill})}  # fmt: skip
-        sheet.conditional_format(1, places["action"], last, places["action"], rule)
+        sheet.conditional_format(1, places[name], last, places[name], rule)
     bar = {"type": "data_bar", "bar_solid": True, "bar_color": "#9FD5C5", "bar_border_color": "#9FD5C5",
            "min_type": "num", "max_type": "num", "min_value": 0, "max_value": 1}  # fmt: skip
     sheet.conditional_format(1, places["hit_probability"], last, places["hit_probability"], bar)
@@ -143,24 +154,12 @@ def _write_column(sheet: Any, place: int, name: str, values: pd.Series, look: An
 
 def _set_heights(sheet: Any, table: pd.DataFrame) -> None:
     """Give each row the room that its wrapped texts need: not every program does so when it opens the file."""
-    wrapped = [n for n in ("title", *REASONS) if n in table]
+    wrapped = [n for n in ("title", "diagnosis", *REASONS) if n in table]
     for row, texts in enumerate(table[wrapped].itertuples(index=False), start=1):
         lines = max(
-            (_n_lines(str(t), WIDTHS[n] - 3) for n, t in zip(wrapped, texts, strict=True) if pd.notna(t)), default=1
+            (lines_of(str(t), WIDTHS[n] - 3) for n, t in zip(wrapped, texts, strict=True) if pd.notna(t)), default=1
         )
         sheet.set_row(row, 15 * min(lines, 8))
-
-
-def _n_lines(text: str, width: int) -> int:
-    """Lines that a text takes at a width in Latin signs, a little too many rather than too few.
-
-    >>> _n_lines("Two words", 20), _n_lines("数据还不明朗：继续测试。", 20), _n_lines("", 20)
-    (1, 2, 1)
-    """
-    # Chinese signs are twice as wide.
-    return sum(
-        max(1, -(-sum(2 if ord(s) > 0x2E80 else 1 for s in part) // width)) for part in (text or " ").splitlines()
-    )
 
 
 def _is_link(text: str) -> bool:
@@ -192,7 +191,7 @@ def _about_sheet(book: Any, content: Content) -> None:
         nonlocal row
         sheet.merge_range(row, start, row, 3, "", look)
         sheet.write_string(row, start, value, look)
-        sheet.set_row(row, 15 * _n_lines(value, width) + 1)
+        sheet.set_row(row, 15 * lines_of(value, width) + 1)
         row += 1
 
     def section(name: str) -> None:
@@ -245,7 +244,7 @@ def _about_sheet(book: Any, content: Content) -> None:
     for name, title in _headings(content).items():
         sheet.write_string(row, 0, title, strong)
         sheet.write_string(row, 1, name, text)
-        wide(2, words[f"{name}_meaning"] if name in (*COLUMNS, *BESIDE) else "", text, 48)
+        wide(2, words[f"{name}_meaning"] if name in (*COLUMNS, *BESIDE, "tier", "diagnosis") else "", text, 48)
     _print_setup(sheet, content)
     sheet.fit_to_pages(1, 1)
 

@@ -1,0 +1,43 @@
+"""Forms of a table's file: which suffixes there are, and CSV that spreadsheets read as it is meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from hitfinder.errors import DataError
+
+__all__ = ["check_suffix", "csv_bytes", "harmless"]
+
+SUFFIXES = (".parquet", ".csv", ".xlsx", ".html")
+
+
+def check_suffix(out: str | Path) -> None:
+    """Refuse a name that `write_list` could not write, before any work is done for it.
+
+    Raises
+    ------
+    DataError
+        The suffix is not one of the four.
+    """
+    suffix = Path(out).suffix
+    if suffix.lower() not in SUFFIXES:
+        raise DataError(f"{out}: expected a name that ends in {', '.join(SUFFIXES)}, got {suffix or 'no suffix'!r}")
+
+
+def csv_bytes(table: pd.DataFrame) -> bytes:
+    """Return a table as CSV that spreadsheets read as it is meant."""
+    # Line ends as in RFC 4180. With a line feed alone, a bare carriage return in a title goes unquoted.
+    # The mark at the start (BOM) tells Excel that this is UTF-8; without it Chinese comes out garbled.
+    return table.to_csv(index=False, lineterminator="\r\n").encode("utf-8-sig")
+
+
+def harmless(value: object) -> str:
+    """Keep a spreadsheet from running a text as a formula, full-width signs of Chinese keyboards included.
+
+    >>> harmless("=1+1"), harmless("dress")
+    ("'=1+1", 'dress')
+    """
+    text = str(value)
+    return f"'{text}" if text.lstrip()[:1] in {*"=+-@＝＋－＠"} or text[:1] in {*"\t\r\n"} else text
