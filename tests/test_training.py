@@ -434,14 +434,14 @@ def test_too_little_history_says_how_much_there_is_and_how_much_it_takes():
     with pytest.raises(NotEnoughHistoryError) as caught:
         hf.fit(signals, skus, settings(), as_of=as_of)
     said = str(caught.value)
-    assert f"{counted} SKUs with a closed outcome window, {hits} of them hits" in said
+    assert f"{counted} SKUs with a closed outcome window, hits among them: {hits}" in said
     assert f"at least {training.MIN_SKUS} and {training.MIN_HITS}" in said
     assert "\n" not in said
 
 
 def test_groups_left_out_are_in_the_refusal():
     signals, skus, outcomes = a_rule_is_the_truth(batches=1)
-    with pytest.raises(NotEnoughHistoryError, match=r"30 SKUs.*3 of them hits.*'all_equal': 1, 'too_small': 1"):
+    with pytest.raises(NotEnoughHistoryError, match=r"30 SKUs.*hits among them: 3.*'all_equal': 1, 'too_small': 1"):
         hf.fit(
             signals, skus, parse_settings({"label": {"top_share": 0.1, "outcome_window": "7d"}}), outcomes, None, "2026"
         )
