@@ -18,6 +18,7 @@ import pandas as pd
 import hitfinder as hf
 from hitfinder.decided import decide_once
 from hitfinder.deciding import PERSON
+from hitfinder.errors import DataError, NotEnoughHistoryError
 from hitfinder.hindsight import hindsight
 from hitfinder.ranking import only_batch, sku_columns
 from hitfinder.registry.runs import recorded
@@ -91,18 +92,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     warnings.simplefilter("ignore", UserWarning)  # `rank` has said it
                     # Last week's tiers, so that they keep still; not those of a first run of this day.
                     before = [p for p in given.out.glob("*/diagnosis.parquet") if p.parent.name < folder.name]
-                    found = hf.diagnose(
-                        model,
-                        given.signals,
-                        given.skus,
-                        as_of=as_of,
-                        previous=max(before, default=None),
-                        language=given.language,
-                        settings=settings,
-                    )
-                    paths.append(write_paper(diagnosis_paper(found), folder / "diagnosis.parquet"))
-                    readable = with_diagnosis(done.ranked, found, given.language)
-                    step.log(metrics=readable["tier"].value_counts().add_prefix("tier_").to_dict())
+                    try:
+                        found = hf.diagnose(
+                            model,
+                            given.signals,
+                            given.skus,
+                            as_of=as_of,
+                            previous=max(before, default=None),
+                            language=given.language,
+                            settings=settings,
+                        )
+                    except (DataError, NotEnoughHistoryError) as error:  # the list is decided, and has to be written
+                        print(f"no tier and diagnosis beside the list: {error}")
+                    else:
+                        paths.append(write_paper(diagnosis_paper(found), folder / "diagnosis.parquet"))
+                        readable = with_diagnosis(done.ranked, found, given.language)
+                        step.log(metrics=readable["tier"].value_counts().add_prefix("tier_").to_dict())
 
             with run.step("hindsight") as step:
                 # As of the list's own moment: nothing on its page was known later.

@@ -473,6 +473,21 @@ def test_what_is_wrong_with_a_file_that_is_looked_back_into_is_told_once(tmp_pat
     assert len(pd.read_parquet(tmp_path / "out" / "rejects.parquet")) == 2
 
 
+def test_only_what_an_earlier_call_read_is_looked_back_into_and_only_where_it_can_tell_something(tmp_path):
+    first, same = log(tmp_path, *SHOP, name="1.csv"), log(tmp_path, *SHOP, name="2.csv")
+    done = run([first, same], tmp_path / "out")
+    assert (done.already, done.looked_back) == ((str(same),), ())
+    assert f"ingested before, skipped: {same}" in str(done)
+    nobody = [
+        log(tmp_path, *(line.replace("anna-7", "").replace("bert-8", "") for line in lines), name=name)
+        for name, lines in (("3.csv", SHOP[:3]), ("4.csv", SHOP[3:]))
+    ]
+    run(nobody[0], tmp_path / "none")
+    done = run(nobody, tmp_path / "none")
+    assert "not possible, its events name nobody" in str(done)
+    assert done.looked_back == ()
+
+
 def test_without_attribution_a_file_that_came_before_is_skipped(tmp_path):
     first, second = log(tmp_path, *SHOP[:3], name="1.csv"), log(tmp_path, *SHOP[3:], name="2.csv")
     run(first, tmp_path / "out", "none")

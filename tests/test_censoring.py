@@ -76,7 +76,9 @@ class StockedOracle(Oracle):
         told = super().context(moment, sku, listed)
         self.shown_only = False
         age = self.age(sku, moment)
-        return told | sums | {"age_days": age, "age_share": age * DAY / seconds(self.settings.label.test_window)}
+        share = age * DAY / seconds(self.settings.label.test_window)
+        gone = self.sold_out_at(sku, moment) is not None
+        return told | sums | {"age_days": age, "age_share": share, "is_sold_out": gone}
 
     def count(self, moment, sku, rate):
         told = super().count(moment, sku, rate)
@@ -196,7 +198,8 @@ def test_where_nothing_sold_out_every_bit_is_as_before(draw_log, draw_rates, kno
                 patch.setattr(module, "load_sql", as_before)
             old = pipeline(known_warehouse, signals, skus, settings, as_of, rates, back)
         assert len(new[0])
-        pd.testing.assert_frame_equal(new[0], old[0], check_exact=True)
+        assert not new[0]["is_sold_out"].any()
+        pd.testing.assert_frame_equal(new[0].drop(columns="is_sold_out"), old[0], check_exact=True)
         for one, other in zip(new[1], old[1], strict=True):
             pd.testing.assert_frame_equal(one[other.columns], other, check_exact=True)
             assert not one["is_completed"].any()

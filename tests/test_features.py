@@ -112,7 +112,7 @@ class Oracle:
             **{k: me[k] for k in ("batch_id", "style_id", "category", "launched_at")},
             **{c: self.total(seen, c) for c in (*COUNTS, *MONEY)},
             "age_days": days,
-            "days_in_stock": days,
+            "is_sold_out": False,
             "age_share": days * DAY / seconds(self.settings.label.test_window),
             "active_periods": active,
             "active_share": active / max(days / period_days, 1),

@@ -291,7 +291,7 @@ def test_outcomes_that_are_given_are_used_and_what_they_lack_is_told(small):
     outcomes = pd.DataFrame({"sku_id": skus["sku_id"][1:], "value": 500.0, "known_at": known})
     done = look(decided(ranked, settings), signals, skus, settings, outcomes=outcomes)
     assert (done.told["all"]["scaled_hits"], done.told["all"]["scaled"], done.told["unlabelled"]) == (1, 1, 1)
-    assert "1 SKUs have no outcome that can be judged" in done.say()
+    assert "1 SKU has no outcome that can be judged" in done.say()
 
 
 def test_a_batch_too_small_to_judge_is_told_and_not_counted():

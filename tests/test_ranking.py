@@ -151,14 +151,6 @@ def test_order_and_later_rows_change_nothing():
     pd.testing.assert_frame_equal(ranked(known), expected, check_exact=True)
 
 
-def test_a_list_of_few_rows_and_one_of_many_are_made_to_the_same_last_digit(monkeypatch):
-    lists = []
-    for few in (-1, 10**9):  # queries improved by the engine, and as they are written
-        monkeypatch.setattr("hitfinder.ranking.FEW_ROWS", few)
-        lists.append(ranked())
-    pd.testing.assert_frame_equal(*lists, check_exact=True)
-
-
 def test_every_kind_of_table_gives_the_same_list(tmp_path):
     signals, skus, _as_of = newest_batch()
     expected = ranked()

@@ -147,18 +147,23 @@ def test_a_plan_is_never_over_the_budget_nor_takes_a_sku_past_the_cap(numbers):
     same(found[["sku_id", "action", "hit_probability"]], plain()[["sku_id", "action", "hit_probability"]])
 
 
-def test_a_sku_that_has_sold_out_is_shown_no_more_and_its_exposures_go_to_others():
+@pytest.mark.parametrize("sold_on_the_last_day", [True, False])
+def test_a_sku_that_has_sold_out_is_shown_no_more_and_its_exposures_go_to_others(sold_on_the_last_day):
     signals, skus, as_of = running()
     sold = signals.assign(units=signals["orders"])
     known = sold[(sold["known_at"] <= as_of) & (sold["period_start"] < as_of)]
     units = known.groupby("sku_id")["units"].sum()
-    # Of those that were given exposures, one has sold its whole stock before the last day, and sold nothing since.
+    # Of those that were given exposures, one has sold its whole stock, on the last day or before it.
     given = plain().set_index("sku_id")["exposures"]
     last = known["period_start"].max()
-    quiet = known[known["period_start"] == last].groupby("sku_id")["orders"].sum()
-    gone = next(sku for sku in given[given > 0].index if units.get(sku, 0) > 0 and quiet.get(sku, 1) == 0)
+    late = known[known["period_start"] == last].groupby("sku_id")["orders"].sum()
+    gone = next(
+        sku
+        for sku in given[given > 0].index
+        if units.get(sku, 0) > 0 and (late.get(sku, 0) > 0) == sold_on_the_last_day
+    )
     stocked = skus.assign(stock=np.where(skus["sku_id"] == gone, units[gone], 10_000))
-    with pytest.warns(UserWarning, match=f"1 SKUs have sold out \\(such as '{gone}'\\); they get no exposures"):
+    with pytest.warns(UserWarning, match=f"sold out: 1 \\(such as '{gone}'\\); they get no exposures"):
         told = planned(sold, stocked)
     assert told.set_index("sku_id").loc[gone, "exposures"] == 0
     assert told["exposures"].sum() >= 0.95 * plain()["exposures"].sum()

@@ -55,6 +55,16 @@ def test_the_interval_misses_no_more_than_a_tenth_at_either_end(base, missed_bel
     assert np.mean(below) == pytest.approx(missed_below, abs=0.02)
 
 
+def test_beyond_the_last_level_losses_do_not_grow_with_what_is_expected():
+    for loss, base in ((60.0, -1.5), (40.0, -2.0)):
+        model = fitted(5, loss=loss, base=base)
+        last = model.levels[-1]
+        low, high = model.interval(np.array([last, 2 * last, 10 * last]))
+        assert low[0] == low[1] == low[2] >= -loss
+        assert (np.diff(high) > 0).all()
+        assert high[2] <= high[0] + 5.0 * 9 * last + 1e-9
+
+
 def test_beyond_the_last_level_the_interval_still_misses_no_more_than_a_tenth_at_either_end():
     below, above, n = 0, 0, 0
     for seed in range(8):

@@ -103,7 +103,7 @@ def ledgers(
     con = open_warehouse(threads=settings.model.threads)
     try:
         admit_signals_and_skus(con, signals, skus, period=settings.signals.period)
-        say_where_ids_differ(con, allowed=0.5, refuse=True)
+        say_where_ids_differ(con, allowed=0.5)
         _list_all(con)
         set_scope(con, settings, moment_of_knowledge(con, as_of, needed=True))
         set_ledger(con, settings.costs)

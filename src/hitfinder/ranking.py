@@ -13,7 +13,7 @@ from hitfinder.features import count_pairs, features, look_at, moment_of_knowled
 from hitfinder.models.hit_model import HitModel, check_model
 from hitfinder.reasons import reasons
 from hitfinder.tables import SKUS
-from hitfinder.warehouse import TableLike, execute, open_warehouse, run_as_written
+from hitfinder.warehouse import TableLike, execute, open_warehouse
 
 __all__ = ["RANKED_COLUMNS", "described", "newest_batch", "only_batch", "rank", "score", "sku_columns"]
 
@@ -21,9 +21,6 @@ RANKED_COLUMNS = (
     "rank", "sku_id", "batch_id", "hit_probability", "hit_probability_low", "hit_probability_high", "expected_value",
     "action", "reason_1", "reason_2", "reason_3", "model_version", "as_of",
 )  # fmt: skip
-
-# Up to so many signals and SKUs a list is made sooner from its queries as they are written.
-FEW_ROWS = 2_000
 
 
 def rank(
@@ -153,10 +150,7 @@ def described(
     """Return what the model reads of every SKU at the moment, in order of `sku_id`; see `HitModel.describe`."""
     con = open_warehouse(threads=threads)
     try:
-        period = model.settings.signals.period
-        admitted = admit_signals_and_skus(con, signals, skus, period=period, stacklevel=stacklevel)
-        if sum(table.kept for table in admitted) <= FEW_ROWS:
-            run_as_written(con)
+        admit_signals_and_skus(con, signals, skus, period=model.settings.signals.period, stacklevel=stacklevel)
         say_where_ids_differ(con, allowed=0.5)
         set_scope(con, model.settings, moment_of_knowledge(con, as_of))
         look_at(con)

@@ -383,8 +383,8 @@ def _say(error: Any) -> str:
         return f"unknown key {name}; known here: {', '.join(section.model_fields)}"
     message = error["msg"].removeprefix("Value error, ")
     given = error["input"]
-    is_percent = isinstance(given, int | float) and 1 < given <= 100
-    if is_percent and 1 in (error.get("ctx", {}).get(name) for name in ("le", "lt")):
+    is_percent = isinstance(given, int | float) and 2 <= given <= 100
+    if is_percent and error["type"].startswith("less_than") and 1 in (error.get("ctx") or {}).values():
         return f"{name}: expected a share such as {given / 100:.3g}, got {given!r}"
     got = "" if "got" in message else f", got {error['input']!r}"
     return f"{name}: {message}{got}"

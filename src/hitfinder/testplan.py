@@ -127,10 +127,10 @@ def _unknown(model: HitModel, table: pd.DataFrame) -> Any:
 
 def _sold_out(table: pd.DataFrame) -> Any:
     """Tell which SKUs have nothing left to sell, and say so: exposures of an empty page teach nothing."""
-    gone = (table["days_in_stock"] < table["age_days"]).to_numpy(dtype=bool)
+    gone = table["is_sold_out"].to_numpy(dtype=bool)
     if gone.any():
         warnings.warn(
-            f"skus.stock: {gone.sum()} SKUs have sold out (such as {table['sku_id'][gone].iloc[0]!r}); they get no "
+            f"skus.stock: sold out: {gone.sum()} (such as {table['sku_id'][gone].iloc[0]!r}); they get no "
             "exposures; where they were stocked up again, raise their stock by what was added",
             UserWarning,
             stacklevel=3,

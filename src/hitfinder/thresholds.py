@@ -95,20 +95,24 @@ def _budgets_apart(played: pd.DataFrame, policy: PolicySettings) -> list[pd.Data
     """Return the looks of tests played under smaller and under larger budgets, for a promise that holds on both.
 
     Learned on a mixture of budgets, a promise holds on the mixture and is broken more often at those that lose most;
-    the stricter of two, each learned on its own budgets, holds on either (conditional conformal prediction, see
-    `hitfinder.promise` [1]). A batch that was played under all budgets is one batch at its worst, which holds at each.
-    Where either half has too few batches for a promise, there is one for the mixture.
+    the stricter of two, each learned on its own half of the budgets, holds on either half (conditional conformal
+    prediction, see `hitfinder.promise` [1]), not at each budget in it. Where every batch was played under all budgets
+    it is one batch at its worst, and the promise holds at each. Where either half has too few batches for a promise,
+    there is one for the mixture.
     """
     budgets = np.unique(played["budget"])
     small = played["budget"] <= np.median(budgets) if len(budgets) else played["budget"] > 0
     halves = [played[small], played[~small]]
-    batches = [set(half.loc[half["hit"] > 0, "batch"]) for half in halves]
-    enough = min(len(found) for found in batches) >= promise_needs(policy.confidence)
-    return halves if enough and not batches[0] & batches[1] else [played]
+    enough = min(half.loc[half["hit"] > 0, "batch"].nunique() for half in halves) >= promise_needs(policy.confidence)
+    at_each = len(played) > 0 and played.groupby("batch")["budget"].nunique().min() == len(budgets)
+    return halves if enough and not at_each else [played]
 
 
 def _stop(looks: pd.DataFrame, policy: PolicySettings, every: pd.DataFrame | None = None) -> tuple[float, StopPromise]:
-    """Learn a threshold and its promise from `looks`; whether promises were kept is checked on `every` look."""
+    """Learn a threshold and its promise from `looks`; whether such promises were kept is checked on `every` look.
+
+    So two promises learned apart share one check, with one chance of a false alarm.
+    """
     skus, checked = (_lowest(rows) for rows in (looks, looks if every is None else every))
     allowed: dict[str, Any] = {
         "max_hits_lost": policy.max_hits_lost,

@@ -37,7 +37,6 @@ __all__ = [
     "load_sql",
     "open_warehouse",
     "quoted",
-    "run_as_written",
     "scan",
 ]
 
@@ -132,14 +131,6 @@ def _parse(con: Any, statement: str) -> Any:
             _parsed.clear()
         _parsed[statement] = ready
     return ready
-
-
-def run_as_written(con: Any) -> None:
-    """Let a connection run its queries as they are written from now on; the answers are the same.
-
-    For tables of few rows: to look for a better way takes longer than the way. With many rows it pays.
-    """
-    execute(con, "pragma disable_optimizer")
 
 
 def build(con: Any, name: str) -> None:

@@ -142,7 +142,7 @@ def _matrices(weeks: pd.DataFrame) -> tuple[Array, Array, pd.DataFrame]:
 def _worth_of_an_order(weeks: pd.DataFrame) -> float | None:
     if "orders" not in weeks or not (weeks["orders"] > 0).any():
         return None
-    counted = weeks[weeks["orders"].notna()]
+    counted = weeks[weeks["orders"].notna() & weeks["value"].notna()]
     return float(counted["value"].sum() / counted["orders"].sum())
 
 

@@ -29,6 +29,7 @@ from hitfinder.cli.options import (
     write_lists,
     wrote,
 )
+from hitfinder.errors import DataError, NotEnoughHistoryError
 
 __all__ = ["rank", "train"]
 
@@ -176,9 +177,12 @@ def rank(
     beside = ranked
     if told:
         settings = settings_or_models(None, data, fitted)
-        with working("Looking at every step"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of the tables, which `rank` has just said
-            found = look(fitted, signals, skus, as_of=moment, language=language, settings=settings)
-        beside = with_diagnosis(ranked, found, language)
+        try:
+            with working("Looking at every step"), warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of the tables, which `rank` has just said
+                found = look(fitted, signals, skus, as_of=moment, language=language, settings=settings)
+            beside = with_diagnosis(ranked, found, language)
+        except (DataError, NotEnoughHistoryError) as error:  # such as a batch of which nothing is known yet
+            warnings.warn(f"no tier and diagnosis beside the list: {error}", UserWarning, stacklevel=2)
     for path in out:
         wrote(write_lists(fitted, beside if path in told else ranked, skus, [path], language))

@@ -238,8 +238,10 @@ def _run(
         )
     if set(groups) - set(NO_EVENTS):
         way_of_attribution(record, call.settings.attribution, folder.path, NO_EVENTS)
-    fresh, already = _fresh(record, groups, call, mapping)
-    done = Ingested(folder.path, tuple(groups), already=tuple(path for paths in already.values() for path in paths))
+    fresh, already, twice = _fresh(record, groups, call, mapping)
+    done = Ingested(
+        folder.path, tuple(groups), already=(*(path for paths in already.values() for path in paths), *twice)
+    )
     if not any(fresh.values()):
         return done
     con.execute("create temp table all_rejects (table_name varchar, rule varchar, content varchar, source varchar)")
@@ -267,24 +269,29 @@ def _run(
 
 def _fresh(
     record: dict[str, Any], groups: dict[str, list[str]], call: _Call, mapping: Path | None
-) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Tell files to read from those whose content was read before, in the same way; note the former in the record."""
-    seen = {source["key"] for source in record["sources"]}
+) -> tuple[dict[str, list[str]], dict[str, list[str]], list[str]]:
+    """Tell files to read from those whose content was read before, in the same way; note the former in the record.
+
+    Files with the content of another of this call come last: they are in neither.
+    """
+    before = {source["key"] for source in record["sources"]}
+    seen = set(before)
     way = mapping.read_text(encoding="utf-8-sig") if mapping is not None else ""
     fresh: dict[str, list[str]] = {name: [] for name in groups}
     already: dict[str, list[str]] = {name: [] for name in groups}
+    twice: list[str] = []
     for name, paths in groups.items():
         for path in paths:
             content = digest(path)
             how = json.dumps([content, name, "" if name == "skus" else [way, call.channel, str(call.known_at)]])
             key = hashlib.sha256(how.encode()).hexdigest()
             if key in seen:
-                already[name].append(path)
+                (already[name] if key in before else twice).append(path)
                 continue
             seen.add(key)
             fresh[name].append(path)
             record["sources"].append({"name": Path(path).name, "format": name, "content": content, "key": key})
-    return fresh, already
+    return fresh, already, twice
 
 
 def _read(
@@ -313,7 +320,7 @@ def _read(
     log = call.log if name == "events" else event_logs()[name]
     assert log is not None
     attribution = call.settings.attribution
-    looked_back = already if attribution.model != "none" else []
+    looked_back = already if attribution.model != "none" else []  # what the folder had before this call
     read = read_events(
         con,
         paths,
@@ -337,7 +344,7 @@ def _read(
         left_out=read.left_out | done.left_out,
         persons=read.persons if "person" in log.columns else None,
         attribution=read.attribution,
-        looked_back=tuple(looked_back),
+        looked_back=tuple(looked_back) if read.attribution is not None and read.attribution.impossible is None else (),
     )
 
 

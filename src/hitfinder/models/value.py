@@ -33,6 +33,8 @@ MIN_POSITIVE = 30
 # Beyond so many spreads from the middle a log link would promise the sky.
 FAR = 3.0
 MIN_BIN = 40
+# How much faster than what is expected the upper end may grow beyond the last level, where that is next to nothing.
+STEEPEST = 5.0
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,13 @@ class ValueModel:
         high = np.interp(expected, self.levels, self.high)
         first, last = self.levels[0], self.levels[-1]
         if last > 0:
-            # What a SKU is worth varies in proportion to what is expected of it (Gamma), so beyond the last level too.
-            times = np.maximum(expected / last, 1.0)
-            low, high = low * times, high * times
+            # What a SKU is worth that sells on varies in proportion to what is expected of it (Gamma), beyond the last
+            # level too; what one loses that does not sell on is the same for all.
+            further = np.maximum(expected - last, 0.0)
+            low = low + further * max(self.low[-1], 0.0) / last
+            high = high + further * min(max(self.high[-1], 0.0) / last, STEEPEST)
         if self.low[0] < 0:
-            # Below the first level where there are losses, in proportion to nothing: as far below as there.
+            # Where there are losses, the least of a SKU below the first level lies as far below what is expected of it.
             low = low - np.maximum(first - expected, 0.0)
         return np.minimum(low, expected), np.maximum(high, expected)
 

@@ -141,7 +141,7 @@ def _shown(table: pd.DataFrame, skus: pd.DataFrame | None, words: dict[str, str]
         weak_step=[said[step] for step in table["weak_step"]],
         size=["" if pd.isna(size) else f"{size:.0%}" for size in table["weakness"]],
         range=ranges,
-        appeal=[words["times"].format(value=f"{times:.2f}") for times in table["own_appeal"]],
+        appeal=["" if pd.isna(times) else words["times"].format(value=f"{times:.2f}") for times in table["own_appeal"]],
     )
 
 

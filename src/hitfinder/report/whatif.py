@@ -25,6 +25,7 @@ WORDS = {
         "as_it_is": "The deal is as good as today's with the same traffic.",
         "any": "The deal is better than today's with any traffic.",
         "never": "No traffic makes up for it: an order leaves nothing then.",
+        "loses": "It is better than today, but every order still loses money: more traffic makes it worse.",
         "both": "Both sides gain with a commission from {low} to {high} on the whole ({now} now).",
         "neither": "There is no commission with which both sides gain (it is {now} now).",
         "given": "Demand for the price: elasticity {value:.2f}, as given.",
@@ -52,6 +53,7 @@ WORDS = {
         "as_it_is": "流量不变时，改变后与现在一样好。",
         "any": "无论流量多少，改变后都比现在好。",
         "never": "多少流量都无法弥补：改变后每单没有剩余。",
+        "loses": "比现在好，但每单仍然亏损：流量越多亏得越多。",
         "both": "整体佣金在 {low} 到 {high} 之间，双方都获益（现为 {now}）。",
         "neither": "没有让双方都获益的佣金（现为 {now}）。",
         "given": "价格弹性 {value:.2f}，由您给定。",
@@ -80,7 +82,7 @@ def answer_paper(answer: Answer, language: str = "en") -> Paper:
         )
     ]
     if change.commission or change.coupons or change.price or change.spend:
-        says.append(_as_good(total["break_even_traffic"], words))
+        says.append(_as_good(total["break_even_traffic"], total["difference"], words))
     if answer.commission_now is not None and (change.commission or change.traffic or change.spend):
         now = f"{100 * answer.commission_now:.1f}%"
         both = answer.commission_range
@@ -115,10 +117,10 @@ def answer_paper(answer: Answer, language: str = "en") -> Paper:
     )
 
 
-def _as_good(needed: float, words: dict[str, str]) -> str:
+def _as_good(needed: float, difference: float, words: dict[str, str]) -> str:
     """Say with which traffic the changed deal leaves what today's does."""
     if math.isnan(needed):
-        return words["never"]
+        return words["loses" if difference > 0 else "never"]
     if needed <= -1:
         return words["any"]
     share = f"{100 * abs(needed):,.1f}%"

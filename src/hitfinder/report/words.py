@@ -42,11 +42,12 @@ def load_words(language: str, file: str = "words.toml") -> dict[str, str]:
 def agreeing(text: str) -> str:
     """Put what an English sentence counts into the singular where it is one.
 
-    >>> agreeing("1 SKUs have no outcome, 21 SKUs have one; 1 orders"), agreeing("1 of 3 SKUs")
-    ('1 SKU has no outcome, 21 SKUs have one; 1 order', '1 of 3 SKUs')
+    >>> agreeing("1 SKUs have no outcome, 21 SKUs have one; 1 lines are held"), agreeing("1 of 3 SKUs")
+    ('1 SKU has no outcome, 21 SKUs have one; 1 line is held', '1 of 3 SKUs')
     """
     text = re.sub(r"(?<![\w,.])1 (SKU|line|order|hit)s\b", r"1 \1", text)
-    return re.sub(r"(?<![\w,.])(1 (?:SKU|line|order|hit)) have\b", r"\1 has", text)
+    text = re.sub(r"(?<![\w,.])(1 (?:SKU|line|order|hit)) have\b", r"\1 has", text)
+    return re.sub(r"(?<![\w,.])(1 (?:SKU|line|order|hit)) are\b", r"\1 is", text)
 
 
 def check_language(language: str) -> None:

@@ -30,7 +30,7 @@ described as (
         priced.refunds,
         priced.spend,
         priced.age_days,
-        priced.days as days_in_stock,
+        priced.is_sold_out,
         priced.age_days * 86400.0 / scope.test_seconds as age_share,
         priced.active_periods,
         priced.active_periods / greatest(priced.days * 86400.0 / scope.period_seconds, 1) as active_share,

@@ -37,7 +37,8 @@ aged as (
         catalog.launched_at,
         greatest(least(epoch(moments.as_of), stock_outs.sold_out_second) - epoch(catalog.launched_at), 0) / 86400.0
         as days,
-        greatest(epoch(moments.as_of) - epoch(catalog.launched_at), 0) / 86400.0 as age_days
+        greatest(epoch(moments.as_of) - epoch(catalog.launched_at), 0) / 86400.0 as age_days,
+        stock_outs.sold_out_second is not null as is_sold_out
     from moments
     inner join catalog on moments.sku_id = catalog.sku_id
     left join stock_outs on moments.as_of = stock_outs.as_of and moments.sku_id = stock_outs.sku_id
