@@ -205,20 +205,25 @@ def test_batches_that_would_have_lost_too_many_hits_are_as_few_as_promised(name)
     seen = train.table["impressions"].fillna(0).to_numpy() > 0
     rows = (train.trial >= 0) & seen if name == "plan_stop" else (train.trial < 0) & (train.table["age_days"] > 0)
     margin = shown if name == "plan_stop" else margin
-    lowest = lowest_of_hits(train, margin, rows)
-    batch = labels.set_index("sku_id")["within_group"].reindex(lowest.index)
-    lost = (lowest < thresholds[name]).groupby(batch).mean() > 0.1
+    # Each half of the budgets keeps to it, where batches were not played under all of them.
+    budget = train.table["budget"].to_numpy()
+    halves = [rows & (budget < 0.15), rows & (budget > 0.15)] if name == "plan_stop" else [rows]
     promise = promises[name]
-    assert promise.n_batches == len(lost) >= 9
-    if promise.holds:
-        assert lost.sum() <= 0.1 * (len(lost) + 1)
-    else:  # the check found that past batches did not keep to it
-        assert promise.withdrawn
-        assert name == "stop"
-        assert (lowest < thresholds[name]).mean() <= 0.1
+    for half in halves:
+        lowest = lowest_of_hits(train, margin, half)
+        batch = labels.set_index("sku_id")["within_group"].reindex(lowest.index)
+        lost = (lowest < thresholds[name]).groupby(batch).mean() > 0.1
+        assert promise.n_batches == len(lost) >= 9
+        if promise.holds:
+            assert lost.sum() <= 0.1 * (len(lost) + 1)
+        else:  # the check found that past batches did not keep to it
+            assert promise.withdrawn
+            assert name == "stop"
+            assert (lowest < thresholds[name]).mean() <= 0.1
     # and it is no empty promise: losers are stopped
     losers = rows & (train.hit == 0)
-    assert (margin[losers] < thresholds[name]).mean() > 0.1
+    least = pd.Series(margin[losers]).groupby(train.table["sku_id"].to_numpy()[losers]).min()
+    assert (least < thresholds[name]).mean() > 0.15
     assert thresholds[name] <= thresholds["scale"]
 
 
