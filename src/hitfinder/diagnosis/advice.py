@@ -33,7 +33,7 @@ def diagnosis_words(language: str) -> dict[str, str]:
     Examples
     --------
     >>> diagnosis_words("en")["click"], diagnosis_words("zh")["tier_hot"]
-    ('picture or title', '爆款')
+    ('picture or title', '热销款')
     """
     if language not in LANGUAGES:
         raise SettingsError(f"language: expected {' or '.join(LANGUAGES)}, got {language!r}")
