@@ -158,13 +158,15 @@ def with_trials(history: History) -> History:
     table = table[table["sku_id"].isin(set(labels["sku_id"]))].reset_index(drop=True)
     belief = belief_of(history, examples_of(history, table, set(labels["sku_id"])))
     affordable = MAX_ROWS // (len(TRIAL_STATES) * len(labels))
-    copies = 4 if affordable >= 4 else 2 if affordable >= 2 else 1
+    copies = max(n for n in (1, 2, len(TRIAL_BUDGETS)) if n <= max(affordable, 1))
     many = repeat_pool(pool, copies)
     catalog = catalog_of(history.con, pool.sku_id)
     trial = TrialTable(many, pd.concat([catalog] * copies, ignore_index=True), settings)
     # Neighbouring batches, and the copies of one batch, get different budgets; two copies a small and a larger one.
     batches = np.arange(len(many.slots))
-    turn = (batches % len(pool.slots) + 4 // copies * (batches // len(pool.slots))) % len(TRIAL_BUDGETS)
+    turn = (batches % len(pool.slots) + len(TRIAL_BUDGETS) // copies * (batches // len(pool.slots))) % len(
+        TRIAL_BUDGETS
+    )
     share = np.asarray(TRIAL_BUDGETS)[turn]
     full = np.bincount(many.batch, weights=many.exposures, minlength=len(many.slots))
     policy = BeliefPolicy(belief, rates, trial)

@@ -8,7 +8,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 
-__all__ = ["draw_bars", "draw_curve", "svg_of", "text_at"]
+__all__ = ["BLUE", "GREY", "INK", "LINE", "PALE", "draw_bars", "draw_curve", "svg_of", "text_at"]
 
 INK, GREY, LINE, BLUE, PALE = "#16202b", "#5d6a78", "#dde3e9", "#1f5fa8", "#aab4bf"
 WIDTH = 430

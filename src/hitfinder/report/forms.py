@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -13,17 +14,17 @@ __all__ = ["check_suffix", "csv_bytes", "harmless"]
 SUFFIXES = (".parquet", ".csv", ".xlsx", ".html")
 
 
-def check_suffix(out: str | Path) -> None:
-    """Refuse a name that `write_list` could not write, before any work is done for it.
+def check_suffix(out: str | Path, allowed: Sequence[str] = SUFFIXES) -> None:
+    """Refuse a name that could not be written (by `write_list`, or by who says what is allowed), before any work.
 
     Raises
     ------
     DataError
-        The suffix is not one of the four.
+        The suffix is none of those.
     """
     suffix = Path(out).suffix
-    if suffix.lower() not in SUFFIXES:
-        raise DataError(f"{out}: expected a name that ends in {', '.join(SUFFIXES)}, got {suffix or 'no suffix'!r}")
+    if suffix.lower() not in allowed:
+        raise DataError(f"{out}: expected a name that ends in {', '.join(allowed)}, got {suffix or 'no suffix'!r}")
 
 
 def csv_bytes(table: pd.DataFrame) -> bytes:

@@ -11,12 +11,13 @@ import pandas as pd
 
 from hitfinder.monitor import Health
 from hitfinder.monitor.sentences import name_of_measure, name_of_subject
+from hitfinder.report.drawings import BLUE, GREY, INK, LINE, PALE, svg_of, text_at
 
 __all__ = ["draw_bets", "draw_delays", "draw_hits", "draw_reliability", "draw_shifts", "draw_weeks"]
 
 Array = npt.NDArray[np.float64]
 
-INK, GREY, LINE, BLUE, RED, PALE = "#16202b", "#5d6a78", "#dde3e9", "#1f5fa8", "#b23a0c", "#aab4bf"
+RED = "#b23a0c"
 COLOURS = ("#1f5fa8", "#b0805a", "#4f8a5b", "#9784a6", "#c0603f", "#6b6b6b")
 # So many subjects and weeks fit a screen.
 MAX_ROWS, MAX_WEEKS = 16, 30
@@ -47,7 +48,7 @@ def draw_shifts(health: Health, language: str, words: dict[str, str]) -> str:
         said = f"{name_of_subject(named, language)}: {name_of_measure(str(named['measure']), language)}"
         said += f" · {words['short_' + named['check']]}"
         y = 26 + high * row
-        parts.append(_text(left - 8, y + 14, _cut(said, 60), anchor="end", size=12))
+        parts.append(text_at(left - 8, y + 14, _cut(said, 60), anchor="end", size=12))
         for column, value in enumerate(values.to_numpy(dtype=float)):
             fill = "#f4f6f8" if not np.isfinite(value) else _shade(value)
             title = "" if not np.isfinite(value) else f"<title>{value:+.2f}</title>"
@@ -56,10 +57,10 @@ def draw_shifts(health: Health, language: str, words: dict[str, str]) -> str:
             if np.isfinite(value) and abs(value) > 1:
                 parts.append(f'<circle cx="{x + (cell - 1) / 2}" cy="{y + (high - 1) / 2}" r="3" fill="#fff"/>')
     bottom = 26 + high * len(table) + 16
-    parts.append(_text(left, bottom, words["weeks_before"].format(n=MAX_WEEKS - 1), size=11, fill=GREY))
-    parts.append(_text(left + cell * MAX_WEEKS, bottom, words["newest"], anchor="end", size=11, fill=GREY))
-    parts.append(_text(left, 16, words["shifts_key"], size=11, fill=GREY))
-    return _svg(width, height, parts, words["shifts"])
+    parts.append(text_at(left, bottom, words["weeks_before"].format(n=MAX_WEEKS - 1), size=11, fill=GREY))
+    parts.append(text_at(left + cell * MAX_WEEKS, bottom, words["newest"], anchor="end", size=11, fill=GREY))
+    parts.append(text_at(left, 16, words["shifts_key"], size=11, fill=GREY))
+    return svg_of(width, height, parts, words["shifts"])
 
 
 def draw_weeks(health: Health, words: dict[str, str]) -> str:
@@ -80,7 +81,7 @@ def draw_weeks(health: Health, words: dict[str, str]) -> str:
         ceiling = 1.15 * np.nanmax([np.nanmax(top), limit if np.isfinite(limit) else 0.0, 1.0])
         ceiling = min(ceiling, 3 * limit) if np.isfinite(limit) else ceiling
         base, step = 12 + high * (row + 1), (wide - left - 20) / MAX_WEEKS
-        parts.append(_text(left - 12, base - 26, words[f"check_{name}"], anchor="end", size=12.5))
+        parts.append(text_at(left - 12, base - 26, words[f"check_{name}"], anchor="end", size=12.5))
         parts.append(f'<line x1="{left}" y1="{base}" x2="{wide - 20}" y2="{base}" stroke="{LINE}"/>')
         offset = MAX_WEEKS - len(mine)
         for i, value in enumerate(top):
@@ -100,9 +101,9 @@ def draw_weeks(health: Health, words: dict[str, str]) -> str:
                 f'<line x1="{left}" y1="{y:.1f}" x2="{wide - 20}" y2="{y:.1f}" stroke="{INK}" stroke-dasharray="5 3"/>'
             )
     bottom = 12 + high * len(names) + 16
-    parts.append(_text(left, bottom, words["weeks_before"].format(n=MAX_WEEKS - 1), size=11, fill=GREY))
-    parts.append(_text(wide - 20, bottom, words["newest"], anchor="end", size=11, fill=GREY))
-    return _svg(wide, bottom + 10, parts, words["weeks"])
+    parts.append(text_at(left, bottom, words["weeks_before"].format(n=MAX_WEEKS - 1), size=11, fill=GREY))
+    parts.append(text_at(wide - 20, bottom, words["newest"], anchor="end", size=11, fill=GREY))
+    return svg_of(wide, bottom + 10, parts, words["weeks"])
 
 
 def draw_reliability(health: Health, words: dict[str, str]) -> str:
@@ -122,11 +123,11 @@ def draw_reliability(health: Health, words: dict[str, str]) -> str:
     for place, (predicted, observed, colour, name) in enumerate(drawn):
         parts.append(frame.line(predicted, observed, colour, dots=True))
         parts.append(
-            _text(
+            text_at(
                 frame.left + 12, frame.top + 16 + 17 * place, name, fill=colour if colour != PALE else GREY, bold=True
             )
         )
-    return _svg(430, 330, parts, words["reliability"])
+    return svg_of(430, 330, parts, words["reliability"])
 
 
 def draw_hits(health: Health, words: dict[str, str]) -> str:
@@ -146,8 +147,8 @@ def draw_hits(health: Health, words: dict[str, str]) -> str:
         size = f'width="{wide:.1f}" height="{frame.y(0) - y:.1f}"'
         parts.append(f'<rect x="{x - wide / 2:.1f}" y="{y:.1f}" {size} fill="{PALE}">{tip}</rect>')
         parts.append(f'<circle cx="{x:.1f}" cy="{frame.y(said):.1f}" r="4.5" fill="{BLUE}">{tip}</circle>')
-    parts.append(_text(frame.left + 12, frame.top + 8, words["expected_dots"], fill=BLUE, bold=True))
-    return _svg(430, 330, parts, words["hits_by_batch"])
+    parts.append(text_at(frame.left + 12, frame.top + 8, words["expected_dots"], fill=BLUE, bold=True))
+    return svg_of(430, 330, parts, words["hits_by_batch"])
 
 
 def draw_delays(health: Health, words: dict[str, str]) -> str:
@@ -169,7 +170,7 @@ def draw_delays(health: Health, words: dict[str, str]) -> str:
         mine = rows[rows["channel"] == channel].sort_values("moment")
         parts.append(frame.line(mine["moment"].map(place).tolist(), mine["hours"].tolist(), COLOURS[row]))
         parts.append(
-            _text(
+            text_at(
                 frame.left + 12 + 104 * (row % 3),
                 frame.top + 14 + 17 * (row // 3),
                 _cut(str(channel), 14),
@@ -177,7 +178,7 @@ def draw_delays(health: Health, words: dict[str, str]) -> str:
                 bold=True,
             )
         )
-    return _svg(430, 330, parts, words["delays"])
+    return svg_of(430, 330, parts, words["delays"])
 
 
 def draw_bets(health: Health, words: dict[str, str]) -> str:
@@ -194,14 +195,16 @@ def draw_bets(health: Health, words: dict[str, str]) -> str:
     ticks = [float(t) for t in range(int(np.ceil(frame.ys[0])), int(frame.ys[1]) + 1)]
     parts = frame.axes([], ticks, "10^{:g}", words["closed_batches"], words["wealth"])
     parts.append(frame.line([0, max(longest, 2)], [limit, limit], INK, dash=True))
-    parts.append(_text(frame.left + 12, frame.y(limit) - 6, words["alarm_line"], size=11))
+    parts.append(text_at(frame.left + 12, frame.y(limit) - 6, words["alarm_line"], size=11))
     for row, (check, mine) in enumerate(health.bets.groupby("check", sort=False)):
         won = np.log10(np.append(1.0, mine["wealth"].to_numpy(dtype=float)))
         parts.append(frame.line(list(range(len(won))), won.tolist(), COLOURS[row], dots=True))
         parts.append(
-            _text(frame.left + 12, frame.y(limit) + 20 + 17 * row, words[f"bet_{check}"], fill=COLOURS[row], bold=True)
+            text_at(
+                frame.left + 12, frame.y(limit) + 20 + 17 * row, words[f"bet_{check}"], fill=COLOURS[row], bold=True
+            )
         )
-    return _svg(430, 330, parts, words["bets"])
+    return svg_of(430, 330, parts, words["bets"])
 
 
 class _Frame:
@@ -227,7 +230,7 @@ class _Frame:
     def axes(self, xticks: Sequence[float], yticks: Sequence[float], form: str, below: str, beside: str) -> list[str]:
         parts = [f'<line x1="{self.left}" y1="{self.bottom}" x2="{self.right}" y2="{self.bottom}" stroke="{GREY}"/>']
         parts += [
-            _text(self.x(tick), self.bottom + 16, form.format(tick), anchor="middle", size=11, fill=GREY)
+            text_at(self.x(tick), self.bottom + 16, form.format(tick), anchor="middle", size=11, fill=GREY)
             for tick in xticks
         ]
         for tick in yticks:
@@ -236,9 +239,11 @@ class _Frame:
             said = form.format(tick)
             if said.startswith("10^"):
                 said = f"{10.0**tick:g}"
-            parts.append(_text(self.left - 7, y + 4, said, anchor="end", size=11, fill=GREY))
-        parts.append(_text((self.left + self.right) / 2, self.bottom + 36, below, anchor="middle", size=12, fill=GREY))
-        parts.append(_text(self.left, 12, beside, size=12, fill=GREY))
+            parts.append(text_at(self.left - 7, y + 4, said, anchor="end", size=11, fill=GREY))
+        parts.append(
+            text_at((self.left + self.right) / 2, self.bottom + 36, below, anchor="middle", size=12, fill=GREY)
+        )
+        parts.append(text_at(self.left, 12, beside, size=12, fill=GREY))
         return parts
 
     def line(
@@ -250,23 +255,6 @@ class _Frame:
         width = 1.2 if dash else 2.2
         out = f'<polyline points="{told}" fill="none" stroke="{colour}" stroke-width="{width}"{dashed}/>'
         return out + "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.4" fill="{colour}"/>' for x, y in points if dots)
-
-
-def _svg(width: float, height: float, parts: list[str], title: str) -> str:
-    return (
-        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(title)}" '
-        f'xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg>'
-    )
-
-
-def _text(
-    x: float, y: float, text: str, *, anchor: str = "start", size: float = 12, fill: str = INK, bold: bool = False
-) -> str:
-    weight = ' font-weight="600"' if bold else ""
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size:g}" fill="{fill}"{weight}>'
-        f"{escape(text)}</text>"
-    )
 
 
 def _shade(value: float) -> str:

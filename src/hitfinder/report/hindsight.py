@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from hitfinder.errors import DataError
 from hitfinder.report.content import percent
+from hitfinder.report.forms import check_suffix, csv_bytes
 from hitfinder.report.pages import digest, resource, template
 from hitfinder.report.whole import replacing
 from hitfinder.report.words import agreeing, check_language, load_words
@@ -191,9 +190,7 @@ def write_hindsight(told: Mapping[str, Any], out: str | Path, *, language: str =
             content = json.dumps(told, ensure_ascii=False, indent=1).encode()
         case _:
             rows = [*told["lists"], {**told["all"], "list": None}] if told["all"] else []
-            text = io.StringIO()
-            pd.DataFrame(rows).to_csv(text, index=False, lineterminator="\r\n")
-            content = text.getvalue().encode("utf-8-sig")
+            content = csv_bytes(pd.DataFrame(rows))
     with replacing(out) as partial:
         out.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(content)
@@ -208,9 +205,7 @@ def check_form(out: str | Path) -> None:
     DataError
         The suffix is not one of the four.
     """
-    suffix = Path(out).suffix
-    if suffix.lower() not in SUFFIXES:
-        raise DataError(f"{out}: expected a name that ends in {', '.join(SUFFIXES)}, got {suffix or 'no suffix'!r}")
+    check_suffix(out, SUFFIXES)
 
 
 def _sentences(told: Mapping[str, Any], words: Mapping[str, str], *, counts: bool = True) -> list[str]:
