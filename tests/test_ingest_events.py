@@ -174,7 +174,8 @@ def test_ga4_items_become_signals_from_nested_parquet_and_from_json(tmp_path, fo
     source = write(tmp_path / "export.json", text)
     if form == "parquet":
         source = tmp_path / "export.parquet"
-        duckdb.execute(f"copy (from '{tmp_path / 'export.json'}') to '{source}' (format parquet)")
+        with duckdb.connect() as con:
+            con.execute(f"copy (from '{tmp_path / 'export.json'}') to '{source}' (format parquet)")
     done = ingest(source, into=tmp_path / "out", settings=Settings())
     row = read(tmp_path / "out", "signals").iloc[0]
     assert done.formats == ("ga4",)
@@ -276,18 +277,20 @@ def test_an_id_that_is_a_number_in_one_file_and_text_in_another_is_one_sku(tmp_p
 
 def test_a_log_larger_than_the_memory_given_goes_through(tmp_path):
     n = 2_000_000
-    duckdb.execute(
-        f"""
-        copy (
-            select
-                strftime(timestamp '2024-01-01' + interval (i % 86400) seconds, '%Y-%m-%d %H:%M:%S UTC') as event_time,
-                case when i % 20 = 0 then 'purchase' else 'view' end as event_type,
-                (i * 7919) % 4001 as product_id, 'c' || i % 7 as category_id, '' as category_code, 'b' as brand,
-                1.25 as price, 'user-' || (i * 31) % 300007 as user_id, uuid() as user_session
-            from range({n}) as t(i)
-        ) to '{tmp_path / "big.csv"}' (header)
-        """
-    )
+    with duckdb.connect() as con:
+        con.execute(
+            f"""
+            copy (
+                select
+                    strftime(timestamp '2024-01-01' + interval (i % 86400) seconds, '%Y-%m-%d %H:%M:%S UTC')
+                        as event_time,
+                    case when i % 20 = 0 then 'purchase' else 'view' end as event_type,
+                    (i * 7919) % 4001 as product_id, 'c' || i % 7 as category_id, '' as category_code, 'b' as brand,
+                    1.25 as price, 'user-' || (i * 31) % 300007 as user_id, uuid() as user_session
+                from range({n}) as t(i)
+            ) to '{tmp_path / "big.csv"}' (header)
+            """
+        )
     assert (tmp_path / "big.csv").stat().st_size > 200e6 * 0.9
     done = ingest(tmp_path / "big.csv", into=tmp_path / "out", settings=Settings(), memory="200MB")
     rows = read(tmp_path / "out", "signals")

@@ -36,13 +36,21 @@ TABLE = {"a": [1, 2], "b": ["x", None]}
         pl.DataFrame(TABLE),
         pa.table(TABLE),
         pd.DataFrame(TABLE, index=[5, 5]),
-        duckdb.sql("select * from (values (1, 'x'), (2, null)) as v(a, b)"),
+        duckdb.connect().sql("select * from (values (1, 'x'), (2, null)) as v(a, b)"),
     ],
     ids=["pandas", "polars", "arrow", "pandas with an odd index", "relation"],
 )
 def test_every_kind_of_table_in_memory_is_read_alike(con, source):
     scan(con, source, "t")
     assert rows(con) == [(1, "x"), (2, None)]
+
+
+def test_a_relation_whose_connection_is_busy_is_refused_with_what_to_do(con):
+    with duckdb.connect() as theirs:
+        relation = theirs.sql("select 1 as a")
+        theirs.execute("select * from range(1000000)").fetchone()
+        with pytest.raises(DataError, match="finish what its connection was doing"):
+            scan(con, relation, "t")
 
 
 def test_files_of_a_glob_are_put_together_by_name(con, tmp_path):

@@ -185,10 +185,16 @@ def _arrow(source: Any) -> Any:
         return source if isinstance(source, pa.Table) else source.read_all()
     if isinstance(source, pd.DataFrame):
         return _from_pandas(source)
+    if isinstance(source, duckdb.DuckDBPyRelation):  # perhaps of another connection
+        try:
+            return source.to_arrow_table()
+        except duckdb.Error as error:
+            raise DataError(
+                f"the DuckDB relation can't be read ({_first_line(error)}); "
+                "finish what its connection was doing, or give the table as Arrow, polars or pandas"
+            ) from error
     if hasattr(source, "__arrow_c_stream__"):  # polars and every other library that speaks Arrow
         return pa.table(source)
-    if hasattr(source, "to_arrow_table"):  # a DuckDB relation, perhaps of another connection
-        return source.to_arrow_table()
     raise DataError(
         "expected a pandas or polars DataFrame, a pyarrow Table, a DuckDB relation or a path, "
         f"got {type(source).__name__}"
