@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+import pandas as pd
 import pytest
 from small_market import fitted, newest_batch
 
@@ -100,6 +101,19 @@ def test_what_was_written_is_said_and_is_there(rank, tmp_path):
     assert (status, err) == (0, "")  # quiet in a pipe
     assert out.splitlines() == [f"wrote {name}" for name in names]
     assert all(name.stat().st_size > 500 for name in names)
+
+
+def test_a_batch_of_which_nothing_is_known_yet_has_a_page_and_a_note_that_nothing_could_be_diagnosed(
+    rank, shop, tmp_path
+):
+    older = pd.read_csv(shop[0] / "signals.csv").assign(sku_id=lambda rows: "older-" + rows["sku_id"])
+    older.to_csv(tmp_path / "older.csv", index=False)
+    status, out, err = rank(signals=tmp_path / "older.csv", out=tmp_path / "list.html")
+    assert (status, out) == (0, f"wrote {tmp_path / 'list.html'}\n")
+    assert "no tier and diagnosis beside the list" in " ".join(err.split())
+    page = (tmp_path / "list.html").read_text(encoding="utf-8")
+    assert all(sku in page for sku in pd.read_csv(shop[0] / "skus.csv")["sku_id"])
+    assert 'class="mend"' not in page
 
 
 def test_a_model_that_is_not_there_is_refused(rank, tmp_path, monkeypatch):

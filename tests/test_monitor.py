@@ -19,10 +19,11 @@ from hitfinder.monitor import SHARES, monitor
 from hitfinder.monitor import health as health_module
 from hitfinder.monitor.outcomes import Seen, bet_on_losses, lost_by_decisions, shortfall
 from hitfinder.monitor.ratios import difference, log_ratio, noise_of
-from hitfinder.monitor.sentences import LANGUAGES, sentences
+from hitfinder.monitor.sentences import sentences
 from hitfinder.monitor.shift import MIN_HISTORY, Track, judge
 from hitfinder.promise import StopPromise
 from hitfinder.report.health import render_health
+from hitfinder.report.words import LANGUAGES
 from hitfinder.simulate import cut_off
 
 KINDS = {  # check -> the (kind, measure) pairs that an alarm of it can have
@@ -444,3 +445,10 @@ def test_every_alarm_can_be_told_in_both_languages(check):
             assert "{" not in what + do
             assert what
             assert do
+
+
+def test_a_rule_is_named_in_the_language_of_the_alarm():
+    row = {"check": "against_rule", "kind": "", "subject": "orders a day", "measure": "", "value": 0.2, "usual": 0.5}
+    row |= {"batch": "B", "more": 0, "n_history": 9}
+    assert "orders a day" in sentences(row, "en")[0]
+    assert "日均订单" in sentences(row, "zh")[0]

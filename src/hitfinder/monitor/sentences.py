@@ -9,11 +9,10 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from hitfinder.errors import SettingsError
+from hitfinder.report.words import check_language, load_words, rule_name
 
-__all__ = ["LANGUAGES", "name_of_feature", "name_of_measure", "name_of_subject", "sentences", "words_of"]
+__all__ = ["name_of_feature", "name_of_measure", "name_of_subject", "sentences", "words_of"]
 
-LANGUAGES = ("en", "zh")
 LATE = {
     "share a day late": "late_day", "share two days late": "late_two_days", "mean delay in hours": "late_hours",
     "share revised": "late_revised",
@@ -30,8 +29,7 @@ def words_of(language: str) -> dict[str, str]:
     SettingsError
         For a language that there are none in.
     """
-    if language not in LANGUAGES:
-        raise SettingsError(f"language: expected {' or '.join(LANGUAGES)}, got {language!r}")
+    check_language(language)
     return _all_words()[language]
 
 
@@ -81,6 +79,8 @@ def name_of_subject(row: Mapping[str, Any], language: str) -> str:
         return words[kind].format(name=name)
     if kind == "feature":
         return name_of_feature(name, language)
+    if row["check"] == "against_rule":
+        return rule_name(name, load_words(language))
     return words["whole"] if kind in ("all", "skus") and not name else name
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from hitfinder.errors import DataError
 from hitfinder.promise import ScalePromise, StopPromise
 from hitfinder.report.cost_names import name_costs
-from hitfinder.report.words import load_words
+from hitfinder.report.words import load_words, rule_name
 
 __all__ = ["ACTIONS", "BESIDE", "COLUMNS", "REASONS", "Content", "decimals_of", "percent", "prepare", "text_of"]
 
@@ -285,11 +285,6 @@ def _note(said: dict[str, Any], words: dict[str, str]) -> str:
         rule=rule_name(told["rule"], words),
         **{name: f"{told[name]:.3f}" for name in ("ours", "theirs", "mean", "low", "high")},
     )
-
-
-def rule_name(name: str, words: Mapping[str, str]) -> str:
-    """Name a simple rule in the language of `words`; what is none of them keeps its name."""
-    return words.get("rule_" + name.replace(" ", "_"), name)
 
 
 def _measure(key: str, value: Any, words: dict[str, str]) -> str:
