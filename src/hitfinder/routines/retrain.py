@@ -11,7 +11,7 @@ import hashlib
 import socket
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from hitfinder.admission import admit_signals_and_skus, say_where_ids_differ
+from hitfinder.admission import Admission, admit_signals_and_skus, say_where_ids_differ
 from hitfinder.errors import ModelError
 from hitfinder.features import moment_of_knowledge
 from hitfinder.gate import MIN_UNSEEN, Verdict, gate_admitted, last_open, unseen_batches
@@ -75,6 +75,27 @@ class Retrained:
         lines = [f"{self.outcome}: {self.reason}"]
         lines += [f"  {name}: {before} -> {after}" for name, before, after in self.changes]
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the steps of one retraining share: the admitted tables, the recipe, where it goes, whom to tell."""
+
+    con: Any
+    signals: TableLike
+    skus: TableLike
+    settings: Settings
+    moment: pd.Timestamp
+    admissions: list[Admission]
+    given: dict[str, bool]
+    min_batches: int
+    home: Path
+    relabel: Callable[[pd.DataFrame], pd.DataFrame] | None
+    tell: Callable[[str], None]
+
+    def fit(self, as_of: pd.Timestamp) -> HitModel:
+        """Fit the recipe on what was known at a moment."""
+        return fit_admitted(self.con, self.settings, as_of, self.admissions, relabel=self.relabel, **self.given)
 
 
 def retrain(
@@ -136,10 +157,16 @@ def retrain(
             stack.enter_context(only_one(lock_of(name, home), what=f"models:/{name}", seconds=wait))
         except BusyError as busy:
             return Retrained("busy", str(busy))
-        return _retrain(
-            signals, skus, settings, outcomes, decisions, as_of, name, experiment, home, min_batches, parent,
-            relabel, tell,
-        )  # fmt: skip
+        con = stack.enter_context(closing(open_warehouse(threads=settings.model.threads)))
+        tell("reading")
+        admissions = admit_signals_and_skus(
+            con, signals, skus, period=settings.signals.period, outcomes=outcomes, decisions=decisions
+        )
+        say_where_ids_differ(con, allowed=0.02)
+        moment = moment_of_knowledge(con, as_of)
+        given = {"outcomes_given": outcomes is not None, "decisions_given": decisions is not None}
+        work = Work(con, signals, skus, settings, moment, admissions, given, min_batches, home, relabel, tell)
+        return _retrain(work, name, experiment, parent)
 
 
 def lock_of(name: str, folder_for_store: str | Path = "mlruns") -> Path:
@@ -156,107 +183,74 @@ def lock_of(name: str, folder_for_store: str | Path = "mlruns") -> Path:
     return folder / f".retrain-{hashlib.sha256(repr((uri, name)).encode()).hexdigest()[:16]}.lock"
 
 
-def _retrain(
-    signals: TableLike,
-    skus: TableLike,
-    settings: Settings,
-    outcomes: TableLike | None,
-    decisions: TableLike | None,
-    as_of: Any,
-    name: str,
-    experiment: str,
-    home: Path,
-    min_batches: int,
-    parent: Run | None,
-    relabel: Callable[[pd.DataFrame], pd.DataFrame] | None,
-    tell: Callable[[str], None],
-) -> Retrained:
-    con = open_warehouse(threads=settings.model.threads)
-    try:
-        tell("reading")
-        admissions = admit_signals_and_skus(
-            con, signals, skus, period=settings.signals.period, outcomes=outcomes, decisions=decisions
-        )
-        say_where_ids_differ(con, allowed=0.02)
-        moment = moment_of_knowledge(con, as_of)
-        tags = {
-            **code_facts(),
-            **data_facts(con),
-            "settings_digest": settings.digest(),
-            "seed": str(settings.seed),
-            "as_of": moment.isoformat(),
-            "model_name": name,
-            "host": socket.gethostname(),
-        }
-        # A control is not what it controls.
-        tags["retrain_key"] = _key({**tags, "relabelled": str(relabel is not None), "least": str(min_batches)})
-        store: dict[str, Any] = {"experiment": experiment, "folder_for_store": home}
-        # The lock is ours, so whatever looks as if it still ran on this machine was killed.
-        end_stale("retrain", {"model_name": name, "host": tags["host"]}, **store)
-        before = find_finished("retrain", {"model_name": name, "retrain_key": tags["retrain_key"]}, **store)
-        if before is not None:
-            return Retrained("unchanged", f"run {before} had the same data, settings and code; nothing was done",
-                             champion=standing(name, folder_for_store=home).champion, run_id=before)  # fmt: skip
-        given: dict[str, Any] = {"outcomes_given": outcomes is not None, "decisions_given": decisions is not None}
-        opened = (
-            recorded("retrain", kind="retrain", tags=tags, **store)
-            if parent is None
-            else parent.step("retrain", kind="retrain", **tags)
-        )
-        with opened as run:
-            champion = _champion(name, home)
-            verdict: Verdict | str | None = None
-            held: HitModel | None = None
-            if champion is not None:
-                held, verdict = _judge_recipe(
-                    run, con, settings, moment, champion, admissions, given, min_batches, relabel, tell
-                )
-            tell("fitting on all that is known")
-            model = fit_admitted(con, settings, moment, admissions, relabel=relabel, **given)
-            tell("registering")
-            challenger, registered = _register_once(model, signals, skus, name, run, home, tags["data_digest"])
-            done = _decide(run, champion, held, verdict, challenger, registered, signals, skus, moment, home, tell)
-            run.log(tags={"outcome": done.outcome, "reason": done.reason, "version": challenger.version})
-            run.text(str(done), "what_changed.txt")
-        return done
-    finally:
-        con.close()
+def _retrain(work: Work, name: str, experiment: str, parent: Run | None) -> Retrained:
+    tags = _tags(work, name)
+    store: dict[str, Any] = {"experiment": experiment, "folder_for_store": work.home}
+    # The lock is ours, so whatever looks as if it still ran on this machine was killed.
+    end_stale("retrain", {"model_name": name, "host": tags["host"]}, **store)
+    before = find_finished("retrain", {"model_name": name, "retrain_key": tags["retrain_key"]}, **store)
+    if before is not None:
+        reason = f"run {before} had the same data, settings and code; nothing was done"
+        return Retrained("unchanged", reason, champion=standing(name, folder_for_store=work.home).champion,
+                         run_id=before)  # fmt: skip
+    opened = (
+        recorded("retrain", kind="retrain", tags=tags, **store)
+        if parent is None
+        else parent.step("retrain", kind="retrain", **tags)
+    )
+    with opened as run:
+        champion = _champion(name, work.home)
+        judged = None if champion is None else (champion, *_judge_recipe(run, work, champion))
+        work.tell("fitting on all that is known")
+        model = work.fit(work.moment)
+        work.tell("registering")
+        challenger, number = _register_once(model, work, name, run, tags["data_digest"])
+        done = _decide(run, work, judged, challenger, number)
+        run.log(tags={"outcome": done.outcome, "reason": done.reason, "version": challenger.version})
+        run.text(str(done), "what_changed.txt")
+    return done
 
 
-def _judge_recipe(
-    run: Run,
-    con: Any,
-    settings: Settings,
-    moment: pd.Timestamp,
-    champion: HitModel,
-    admissions: Any,
-    given: dict[str, bool],
-    min_batches: int,
-    relabel: Callable[[pd.DataFrame], pd.DataFrame] | None,
-    tell: Callable[[str], None],
-) -> tuple[HitModel | None, Verdict | str]:
+def _tags(work: Work, name: str) -> dict[str, str]:
+    """Stamp code, data, settings and seed, and one key of all that the retraining depends on."""
+    tags = {
+        **code_facts(),
+        **data_facts(work.con),
+        "settings_digest": work.settings.digest(),
+        "seed": str(work.settings.seed),
+        "as_of": work.moment.isoformat(),
+        "model_name": name,
+    }
+    # A control is not what it controls.
+    depends = {**tags, "relabelled": str(work.relabel is not None), "least": str(work.min_batches)}
+    key = hashlib.sha256(repr(sorted(depends.items())).encode()).hexdigest()[:24]
+    return {**tags, "host": socket.gethostname(), "retrain_key": key}
+
+
+def _judge_recipe(run: Run, work: Work, champion: HitModel) -> tuple[HitModel | None, Verdict | str]:
     """Fit the recipe blind to the batches that the champion has not seen, and hold it against the champion on them."""
-    unseen = unseen_batches(con, settings, [champion], moment, **given)
-    if len(unseen.batches) < min_batches:
+    unseen = unseen_batches(work.con, work.settings, [champion], work.moment, **work.given)
+    if len(unseen.batches) < work.min_batches:
         return None, (
-            f"{len(unseen.batches)} batches have closed that {champion.version} has not seen, it takes {min_batches}"
+            f"{len(unseen.batches)} batches have closed that {champion.version} has not seen, it takes "
+            f"{work.min_batches}"
         )
     assert unseen.first_launch is not None
-    blind = last_open(unseen.first_launch, settings)
+    blind = last_open(unseen.first_launch, work.settings)
     with run.step("fit, blind to the newest batches", kind="retrain-blind", as_of=blind.isoformat()) as step:
-        tell(f"fitting blind to the newest {len(unseen.batches)} batches")
-        held = fit_admitted(con, settings, blind, admissions, relabel=relabel, **given)
+        work.tell(f"fitting blind to the newest {len(unseen.batches)} batches")
+        held = work.fit(blind)
         step.values(held.report, "report.json")
     with run.step("gate", kind="retrain-gate") as step:
         verdict = gate_admitted(
-            con,
+            work.con,
             held,
             champion,
-            settings,
-            moment,
-            min_batches=min_batches,
-            progress=tell,
-            **given,
+            work.settings,
+            work.moment,
+            min_batches=work.min_batches,
+            progress=work.tell,
+            **work.given,
         )
         step.log(metrics=verdict.metrics(), tags={"gate": "passed" if verdict.passed else "refused"})
         step.values(verdict.to_dict(), "evidence.json")
@@ -264,46 +258,49 @@ def _judge_recipe(
     return held, verdict
 
 
-def _register_once(
-    model: HitModel, signals: TableLike, skus: TableLike, name: str, run: Run, home: Path, digest: str
-) -> tuple[HitModel, str]:
+def _register_once(model: HitModel, work: Work, name: str, run: Run, digest: str) -> tuple[HitModel, str]:
     """Register the model, unless a call that was killed has done so already."""
     try:
-        newest = load_model(f"models:/{name}@challenger", folder_for_store=home)
+        newest = load_model(f"models:/{name}@challenger", folder_for_store=work.home)
     except ModelError:
         newest = None
     if newest is not None and newest.digest() == model.digest():
         return newest, newest.version.rpartition("/")[2]
     registered: Registered
-    described = {"digest_of_all": digest}
     model, registered = register(
-        model, signals, skus, name=name, folder_for_store=home, parent=run, data_description=described
+        model,
+        work.signals,
+        work.skus,
+        name=name,
+        folder_for_store=work.home,
+        parent=run,
+        data_description={"digest_of_all": digest},
     )
     return model, registered.version
 
 
 def _decide(
     run: Run,
-    champion: HitModel | None,
-    held: HitModel | None,
-    verdict: Verdict | str | None,
+    work: Work,
+    judged: tuple[HitModel, HitModel | None, Verdict | str] | None,
     challenger: HitModel,
     number: str,
-    signals: TableLike,
-    skus: TableLike,
-    moment: pd.Timestamp,
-    home: Path,
-    tell: Callable[[str], None],
 ) -> Retrained:
+    """Move the alias where the evidence carries, and say what became of the challenger, version `number`.
+
+    `judged` holds the champion, the fit that was held against it, and what came of that; None where there was no
+    champion.
+    """
     about: dict[str, Any] = {"version": challenger.version, "run_id": run.run_id}
-    now = standing(challenger.version.rpartition("/")[0], folder_for_store=home)
+    now = standing(challenger.version.rpartition("/")[0], folder_for_store=work.home)
     about["champion"] = now.champion
-    if champion is None or verdict is None:
+    if judged is None:
         if now.champion != number:
             reason = f"{challenger.version} is registered; version {now.champion} became champion meanwhile"
             return Retrained("waiting", reason, **about)
         reason = f"{challenger.version} is the first version, so it is champion; {challenger.report['note']}"
         return Retrained("first", reason, changes=_changes(None, challenger), **about)
+    champion, held, verdict = judged
     if isinstance(verdict, str) or held is None:
         return Retrained("waiting", f"{challenger.version} is registered; {verdict}", **about)
     if verdict.too_little:
@@ -313,20 +310,19 @@ def _decide(
     if now.challenger == number and now.rolled_back:
         reason = f"{challenger.version} was rolled back ({now.rolled_back}); promote it by name where that was wrong"
         return Retrained("refused", reason, **about)
-    tell("checking the version")
-    checks = check_version(now.name, number, folder_for_store=home)
-    agreement = _agreement(held, challenger, signals, skus, moment)
+    work.tell("checking the version")
+    checks = check_version(now.name, number, folder_for_store=work.home)
     moved = promote(
         now.name,
         number,
         verdict,
         champion=champion.version.rpartition("/")[2],
-        checks=[*checks, agreement],
+        checks=[*checks, _agreement(held, challenger, work)],
         tags={"gate_evidence_of": f"the same recipe as of {held.report['as_of']}"},
         parent=run,
-        folder_for_store=home,
+        folder_for_store=work.home,
     )
-    after = standing(now.name, folder_for_store=home)
+    after = standing(now.name, folder_for_store=work.home)
     return Retrained(
         "promoted" if moved.promoted else "refused",
         f"{challenger.version}: {moved.reason}",
@@ -335,11 +331,12 @@ def _decide(
     )
 
 
-def _agreement(held: HitModel, model: HitModel, signals: TableLike, skus: TableLike, moment: pd.Timestamp) -> Check:
+def _agreement(held: HitModel, model: HitModel, work: Work) -> Check:
     """Hold the two fits of the recipe against each other on all SKUs that were seen: the evidence is of the first."""
     margins = []
     for each in (held, model):
-        table = described(each, signals, skus, moment, threads=each.settings.model.threads, stacklevel=5)
+        threads = each.settings.model.threads
+        table = described(each, work.signals, work.skus, work.moment, threads=threads, stacklevel=5)
         margins.append(each.margin(table[table["age_days"] > 0]))
     # A model that says the same of every SKU agrees with none.
     flat = any(np.ptp(margin) == 0 for margin in margins)
@@ -380,12 +377,6 @@ def _facts(model: HitModel | None) -> dict[str, object]:
         "ranked by": report["ranked_by"],
         "average precision, out of time": round(figures.get("average_precision", float("nan")), 3),
     }
-
-
-def _key(tags: dict[str, str]) -> str:
-    """Return one text for all that a retraining depends on."""
-    own = {key: value for key, value in sorted(tags.items()) if key != "host"}
-    return hashlib.sha256(repr(own).encode()).hexdigest()[:24]
 
 
 def _say_nothing(_words: str) -> None:
