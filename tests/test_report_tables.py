@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 
 from hitfinder.errors import SettingsError
-from hitfinder.report.tables import Column, Paper, Part, Picture, Sheet, Tile, lines_of, write_paper
+from hitfinder.report.paper import Column, Paper, Part, Picture, Sheet, Tile
+from hitfinder.report.sheets import lines_of
+from hitfinder.report.tables import write_paper
 
 TABLE = pd.DataFrame(
     {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,14 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import spearmanr
 
-from hitfinder.admission import admit_signals_and_skus, say_where_ids_differ
+from hitfinder.admission import Admission, admit_signals_and_skus, say_where_ids_differ
 from hitfinder.blocks import Block, PriceAlone, block_of, play_ours, play_policy
 from hitfinder.cohorts import forward_folds
 from hitfinder.costs import unknown_costs
 from hitfinder.errors import NotEnoughHistoryError, SettingsError
 from hitfinder.features import moment_of_knowledge, set_scope
 from hitfinder.labels import PROFIT, label, parse_metric
+from hitfinder.models.hit_model import HitModel
 from hitfinder.policies import FullTest, peers
 from hitfinder.report.replay import OURS, draw_replay, say_replay, summarise_replay
 from hitfinder.settings import Settings
@@ -120,13 +122,7 @@ def replay(
     SettingsError
         A budget outside (0, 1], or rounds or repeats below 1.
     """
-    if not budgets or not all(0 < share <= 1 for share in budgets) or len(set(budgets)) < len(budgets):
-        raise SettingsError(
-            f"budgets: expected different shares of a full test, above 0 and up to 1, got {list(budgets)}"
-        )
-    for name, number in {"rounds": rounds, "repeats": repeats, "slots": 1 if slots is None else slots}.items():
-        if number < 1:
-            raise SettingsError(f"{name}: expected 1 or more, got {number}")
+    _check(budgets, rounds, repeats, slots)
     tell = progress or _say_nothing
     con = open_warehouse(threads=settings.model.threads)
     try:
@@ -152,10 +148,9 @@ def replay(
             tests = labels[labels["sku_id"].isin(fold.test)].sort_values("sku_id").reset_index(drop=True)
             start = tests["launched_at"].min()
             where = f"block {number} of {len(folds)}"
+            fit = partial(_fit_before, con, settings, start, moment, admissions, outcomes_given=given)
             tell(f"{where}: fitting as of {start:%Y-%m-%d}")
-            model = fit_admitted(con, settings, start, admissions, outcomes_given=given)
-            # A fit looks at its own moment; what the tests counted is read at the replay's.
-            set_scope(con, settings, moment)
+            model = fit()
             block = block_of(con, settings, tests, tuple(budgets), rounds, repeats, number, slots)
             if block is None:
                 notes.append(f"{where} left out: nothing was counted in its test windows")
@@ -169,15 +164,8 @@ def replay(
                 parts.append(play_policy(block, name, policy, shares))
             if controls:
                 tell(f"{where}: playing the controls")
-                price = _signed_price(labels[labels["sku_id"].isin(fold.train)], prices, block)
-                if price is not None:
-                    parts.append(play_policy(block, PRICE, PriceAlone(price), block.budgets[:1]))
-                blind = fit_admitted(
-                    con, settings, start, admissions, outcomes_given=given, relabel=shuffled(settings.seed)
-                )
-                set_scope(con, settings, moment)
-                dealt = replace(block, tests=shuffled(settings.seed)(block.tests), repeats=1)
-                parts.append(play_ours(dealt, SHUFFLED, blind)[0])
+                known = labels[labels["sku_id"].isin(fold.train)]
+                parts.extend(_play_controls(block, _signed_price(known, prices, block), fit, settings.seed))
         if not parts:
             raise NotEnoughHistoryError(f"signals: {'; '.join(notes)}; give signals from the tests")
         results = pd.concat(parts, ignore_index=True)
@@ -189,6 +177,34 @@ def replay(
         notes.append(f"costs that nobody gave, so not in the profit: {unknown}")
     summary = summarise_replay(results, seed=settings.seed)
     return ReplayReport(results, summary, tuple(notes), pd.DataFrame(promises))
+
+
+def _check(budgets: Sequence[float], rounds: int, repeats: int, slots: int | None) -> None:
+    """Refuse numbers that no test can be played with."""
+    if not budgets or not all(0 < share <= 1 for share in budgets) or len(set(budgets)) < len(budgets):
+        raise SettingsError(
+            f"budgets: expected different shares of a full test, above 0 and up to 1, got {list(budgets)}"
+        )
+    for name, number in {"rounds": rounds, "repeats": repeats, "slots": 1 if slots is None else slots}.items():
+        if number < 1:
+            raise SettingsError(f"{name}: expected 1 or more, got {number}")
+
+
+def _fit_before(
+    con: Any, settings: Settings, start: pd.Timestamp, moment: pd.Timestamp, admissions: list[Admission], **how: Any
+) -> HitModel:
+    """Fit on what was known at `start`, and look at the replay's own moment again: it reads what tests counted."""
+    model = fit_admitted(con, settings, start, admissions, **how)
+    set_scope(con, settings, moment)
+    return model
+
+
+def _play_controls(block: Block, price: Array | None, fit: Callable[..., HitModel], seed: int) -> list[pd.DataFrame]:
+    """Play what must fail: prices alone where they are known, and a model of outcomes dealt out anew."""
+    parts = [] if price is None else [play_policy(block, PRICE, PriceAlone(price), block.budgets[:1])]
+    blind = fit(relabel=shuffled(seed))
+    dealt = replace(block, tests=shuffled(seed)(block.tests), repeats=1)
+    return [*parts, play_ours(dealt, SHUFFLED, blind)[0]]
 
 
 def _say_nothing(words: str) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 from hitfinder.budget import Budget
 from hitfinder.report.cost_names import name_costs
 from hitfinder.report.drawings import BLUE, draw_bars, draw_curve
-from hitfinder.report.tables import Column, Paper, Part, Picture, Sheet
+from hitfinder.report.paper import Column, Paper, Part, Picture, Sheet
 from hitfinder.report.words import agreeing, load_words
 
 __all__ = ["budget_paper"]

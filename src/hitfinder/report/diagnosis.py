@@ -8,7 +8,7 @@ from hitfinder.diagnosis import DIAGNOSIS_COLUMNS, diagnosis_words
 from hitfinder.errors import DataError
 from hitfinder.report.content import percent
 from hitfinder.report.drawings import draw_bars
-from hitfinder.report.tables import Column, Paper, Part, Picture, Tile
+from hitfinder.report.paper import Column, Paper, Part, Picture, Tile
 from hitfinder.report.words import load_words
 
 __all__ = ["TIER_MARKS", "diagnosis_paper", "with_diagnosis"]

@@ -9,7 +9,7 @@ import pandas as pd
 from hitfinder.ledger import BY, COSTS, MONEY_LINES
 from hitfinder.report.cost_names import name_costs
 from hitfinder.report.drawings import svg_of, text_at
-from hitfinder.report.tables import Column, Paper, Part, Picture
+from hitfinder.report.paper import Column, Paper, Part, Picture
 
 __all__ = ["draw_steps", "ledger_paper", "unknown_sentence"]
 

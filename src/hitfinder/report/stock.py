@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from hitfinder.report.tables import Column, Paper, Part
+from hitfinder.report.paper import Column, Paper, Part
 from hitfinder.report.words import agreeing, check_language
 
 __all__ = ["stock_paper"]

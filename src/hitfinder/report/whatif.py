@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from hitfinder.report.ledger import unknown_sentence
-from hitfinder.report.tables import Column, Paper
+from hitfinder.report.paper import Column, Paper
 from hitfinder.whatif import Answer
 
 __all__ = ["answer_paper"]

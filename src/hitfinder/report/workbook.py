@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import xlsxwriter
 
 from hitfinder.diagnosis import diagnosis_words
 from hitfinder.errors import DataError
 from hitfinder.report.content import ACTIONS, BESIDE, COLUMNS, REASONS, Content, decimals_of
 from hitfinder.report.diagnosis import TIER_MARKS
-from hitfinder.report.tables import MARKS, lines_of
+from hitfinder.report.paper import MARKS
+from hitfinder.report.sheets import MAX_TEXT, NEVER, fit_for_print, lines_of, open_book
 
 __all__ = ["write_workbook"]
 
@@ -32,7 +33,6 @@ NUMBERS = ("price", "hit_probability", "hit_probability_low", "hit_probability_h
 FILLS = {"scale": MARKS["green"], "test": MARKS["amber"], "stop": MARKS["grey"]}
 MAX_ROWS = 1_048_575  # below the headings
 MAX_LINKS = 65_000  # Excel refuses a sheet with more than 65,530
-MAX_TEXT = 32_767
 
 
 def write_workbook(content: Content, path: Path) -> None:
@@ -47,11 +47,8 @@ def write_workbook(content: Content, path: Path) -> None:
         raise DataError(
             f"expected at most {MAX_ROWS} rows for a workbook, got {len(content.table)}; write .csv or .parquet"
         )
-    options = {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
-    with xlsxwriter.Workbook(str(path), options) as book:
-        # A fixed moment, so that the same list gives the same bytes.
-        created = dt.datetime(2000, 1, 1) if content.as_of is None else content.as_of.to_pydatetime()  # noqa: DTZ001  # UTC, stored naive
-        book.set_properties({"title": content.title, "created": created, "author": "hitfinder"})
+    created = NEVER if content.as_of is None else content.as_of.to_pydatetime()
+    with open_book(path, content.title, created) as book:
         _list_sheet(book, content)
         _about_sheet(book, content)
 
@@ -122,7 +119,7 @@ def _list_sheet(book: Any, content: Content) -> None:
     sheet.ignore_errors({"number_stored_as_text": f"A2:XFD{last + 1}"})
     sheet.freeze_panes(1, places["sku_id"] + 1)
     sheet.autofilter(0, 0, last, len(headings) - 1)
-    _print_setup(sheet, content)
+    fit_for_print(sheet, content.title, content.words)
     sheet.repeat_rows(0)
     sheet.print_area(0, 0, last, places["reason_3"])  # what only machines need stays off the paper
 
@@ -166,92 +163,98 @@ def _is_link(text: str) -> bool:
     return text.lower().startswith(("http://", "https://")) and len(text) <= 2_000
 
 
+class _About:
+    """A sheet that is written from top to bottom: texts beside each other, or one over several columns."""
+
+    WIDTHS = (34, 28, 30, 22)
+
+    def __init__(self, book: Any, name: str) -> None:
+        self.sheet = book.add_worksheet(name)
+        self.row = 0
+        for place, width in enumerate(self.WIDTHS):
+            self.sheet.set_column(place, place, width)
+        self.sheet.hide_gridlines(2)
+        wrapped = {"text_wrap": True, "valign": "top"}
+        self.heading = book.add_format({"bold": True, "font_size": 16})
+        self.part = book.add_format({"bold": True, "font_size": 12, "bottom": 1, "bottom_color": "#B8C1CB"})
+        self.label = book.add_format({"font_color": "#5A6673", "valign": "top"})
+        self.text = book.add_format(wrapped | {"align": "left"})
+        self.strong = book.add_format(wrapped | {"bold": True})
+        self.alarm = book.add_format(wrapped | {"bold": True, "font_color": "#8A2B06"})
+        self.number = book.add_format({"align": "left", "num_format": "#,##0"})
+
+    def line(self, texts: Sequence[str], look: Any) -> None:
+        """Write texts beside each other, and go on to the next row."""
+        for place, text in enumerate(texts):
+            self.sheet.write_string(self.row, place, text, look)
+        self.row += 1
+
+    def told(self, text: str, *beside: tuple[str | int, Any], look: Any = None) -> None:
+        """Write a text over the columns right of what stands beside it; with room, since merged rows don't grow."""
+        for place, (value, its_look) in enumerate(beside):
+            self.sheet.write(self.row, place, value, its_look)
+        start, look = len(beside), look or self.text
+        self.sheet.merge_range(self.row, start, self.row, len(self.WIDTHS) - 1, "", look)
+        self.sheet.write_string(self.row, start, text, look)
+        room = sum(self.WIDTHS[start:]) - 4
+        self.sheet.set_row(self.row, 15 * lines_of(text, room) + 1)
+        self.row += 1
+
+    def section(self, name: str) -> None:
+        """Leave a row out and write a heading."""
+        self.row += 1
+        self.line((name, "", "", ""), self.part)
+
+
 def _about_sheet(book: Any, content: Content) -> None:
     words = content.words
-    sheet = book.add_worksheet(words["sheet_about"])
-    heading = book.add_format({"bold": True, "font_size": 16})
-    part = book.add_format({"bold": True, "font_size": 12, "bottom": 1, "bottom_color": "#B8C1CB"})
-    label = book.add_format({"font_color": "#5A6673", "valign": "top"})
-    text = book.add_format({"text_wrap": True, "valign": "top", "align": "left"})
-    strong = book.add_format({"text_wrap": True, "valign": "top", "bold": True})
-    alarm = book.add_format({"text_wrap": True, "valign": "top", "bold": True, "font_color": "#8A2B06"})
-    for place, width in enumerate((34, 28, 30, 22)):
-        sheet.set_column(place, place, width)
-    sheet.hide_gridlines(2)
-    row = 0
-
-    def line(*cells: tuple[str, Any]) -> None:
-        nonlocal row
-        for place, (value, look) in enumerate(cells):
-            sheet.write_string(row, place, value, look)
-        row += 1
-
-    def wide(start: int, value: str, look: Any, width: int) -> None:
-        """One text over the columns from `start` on, with room for its lines: Excel doesn't grow merged rows."""
-        nonlocal row
-        sheet.merge_range(row, start, row, 3, "", look)
-        sheet.write_string(row, start, value, look)
-        sheet.set_row(row, 15 * lines_of(value, width) + 1)
-        row += 1
-
-    def section(name: str) -> None:
-        nonlocal row
-        row += 1
-        line((words[name], part), ("", part), ("", part), ("", part))
-
-    line((content.title, heading))
+    about = _About(book, words["sheet_about"])
+    about.line([content.title], about.heading)
     facts = [(words["as_of"], content.as_of_text), (words["model_version"], content.model_version),
              (words["n_skus"], f"{len(content.table):,}"), *content.facts]  # fmt: skip
+    facts += [(words["note"], content.note)] if content.note else []
     for name, value in facts:
-        sheet.write_string(row, 0, name, label)
-        wide(1, value or words["none"], text, 76)
-    if content.note:
-        sheet.write_string(row, 0, words["note"], label)
-        wide(1, content.note, text, 76)
+        about.told(value or words["none"], (name, about.label))
+    _say_actions(book, about, content)
+    if content.methods:
+        _say_quality(about, content)
+    about.section(words["columns"])
+    about.line((words["column"], words["field"], words["meaning"]), about.label)
+    for name, title in _headings(content).items():
+        meaning = words[f"{name}_meaning"] if name in (*COLUMNS, *BESIDE, "tier", "diagnosis") else ""
+        about.told(meaning, (title, about.strong), (name, about.text))
+    fit_for_print(about.sheet, content.title, words)
+    about.sheet.fit_to_pages(1, 1)
 
-    section("actions")
-    line((words["action"], label), (words["count"], label), (words["meaning"], label))
+
+def _say_actions(book: Any, about: _About, content: Content) -> None:
+    """Say what each action means and of how many SKUs it is, and what is promised about it."""
+    words = content.words
+    about.section(words["actions"])
+    about.line((words["action"], words["count"], words["meaning"]), about.label)
     for action in ACTIONS:
         ink, fill = FILLS[action]
         badge = book.add_format({"bold": True, "font_color": ink, "bg_color": fill, "valign": "top"})
-        sheet.write_string(row, 0, words[f"action_{action}"], badge)
-        sheet.write_number(row, 1, content.counts[action], book.add_format({"align": "left", "num_format": "#,##0"}))
-        wide(2, words[f"action_{action}_meaning"], text, 48)
-
+        counted = (content.counts[action], about.number)
+        about.told(words[f"action_{action}_meaning"], (words[f"action_{action}"], badge), counted)
     if content.promises:
-        row += 1
-        line((words["promises"], label))
+        about.row += 1
+        about.line([words["promises"]], about.label)
         for action, sentence in content.promises:
-            sheet.write_string(row, 0, words[f"action_{action}"], text)
-            wide(1, sentence, text, 76)
-
-    if content.methods:
-        section("quality")
-        wide(0, words["quality_intro"], text, 110)
-        line((words["method"], label), *((h, label) for h in content.measures.values()))
-        for method in content.methods:
-            name = f"{method['name']} ({words['used']})" if method["used"] else method["name"]
-            look = strong if method["used"] else text
-            line((name, look), *((v, look) for v in method["texts"].values()))
-        for key in ("average_precision", "hits_at_k"):
-            if key in content.measures:
-                wide(0, words[f"{key}_meaning"], label, 110)
-        if content.warning:
-            wide(0, content.warning, alarm, 100)
-
-    section("columns")
-    line((words["column"], label), (words["field"], label), (words["meaning"], label))
-    for name, title in _headings(content).items():
-        sheet.write_string(row, 0, title, strong)
-        sheet.write_string(row, 1, name, text)
-        wide(2, words[f"{name}_meaning"] if name in (*COLUMNS, *BESIDE, "tier", "diagnosis") else "", text, 48)
-    _print_setup(sheet, content)
-    sheet.fit_to_pages(1, 1)
+            about.told(sentence, (words[f"action_{action}"], about.text))
 
 
-def _print_setup(sheet: Any, content: Content) -> None:
-    sheet.set_landscape()
-    sheet.set_paper(9)  # A4
-    sheet.fit_to_pages(1, 0)
-    sheet.set_margins(left=0.4, right=0.4, top=0.5, bottom=0.6)
-    sheet.set_footer(f"&L&8{content.title.replace('&', '&&')}&R&8{content.words['page_of']}")
+def _say_quality(about: _About, content: Content) -> None:
+    """Put what ranked the list beside the rules, on past batches."""
+    words = content.words
+    about.section(words["quality"])
+    about.told(words["quality_intro"])
+    about.line((words["method"], *content.measures.values()), about.label)
+    for method in content.methods:
+        name = f"{method['name']} ({words['used']})" if method["used"] else method["name"]
+        about.line((name, *method["texts"].values()), about.strong if method["used"] else about.text)
+    for key in ("average_precision", "hits_at_k"):
+        if key in content.measures:
+            about.told(words[f"{key}_meaning"], look=about.label)
+    if content.warning:
+        about.told(content.warning, look=about.alarm)
