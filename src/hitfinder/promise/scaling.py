@@ -19,6 +19,9 @@ __all__ = ["SCALE_GRID", "promise_scale"]
 # Thresholds tried for `scale`, strictest first. Fixed beforehand: a grid made of the probabilities that are judged
 # would choose its own exam questions.
 SCALE_GRID = np.arange(99, 0, -1) / 100
+# The share of batches that have to scale at the first threshold that is tested: at one that few reach, a single false
+# SKU would end the tests; at one that all reach, only the best of models pass.
+LEAST_SCALING = 0.25
 
 
 def promise_scale(
@@ -31,14 +34,13 @@ def promise_scale(
 ) -> ScalePromise:
     """Learn from which probability on a SKU may be scaled.
 
-    Learn then test [7]_. The risk of a threshold is the share of the SKUs scaled in a batch that are no hits, 0 where
-    none is scaled, averaged over batches. It need not fall as the threshold rises, so thresholds are tested one after
-    the other, strictest first, by Hoeffding-Bentkus p-values [8]_ with the batches as examples, until one is not shown
-    to be safe. Of those before it, all safe together, the lowest is taken, or the highest that scales the same past
-    SKUs. The chance, over the past batches, of a risk above `max_false_scaled` is at most 1 - `confidence`.
-
-    Mind that a batch in which nothing is scaled counts as 0: read the threshold with `n_batches_scaling`. A threshold
-    that no past SKU reached is safe for want of anything to scale, and is not given.
+    Learn then test [7]_. The risk of a threshold is the share of the SKUs scaled in a batch that are no hits, averaged
+    over the batches in which any is scaled: a batch without one shows nothing. It need not fall as the threshold rises,
+    so thresholds are tested one after the other by Hoeffding-Bentkus p-values [8]_, with the batches that scale as
+    examples, from the strictest that enough past batches reach, until one is not shown to be safe. Of those before it,
+    all safe together, the lowest is taken, or the highest that scales the same past SKUs. Where the tests begin depends
+    on the probabilities, not on which SKUs were hits; given those, the chance of a risk above `max_false_scaled` is at
+    most 1 - `confidence`.
 
     Parameters
     ----------
@@ -73,14 +75,16 @@ def promise_scale(
     delta = float(1 - between("confidence", confidence))
     codes, labels, is_hit, seen = rows_of(batch, hit, probability, "probability", missing=-1.0)
     n = len(labels)
-    scaled = _counts_above(codes, seen, n)
-    false = _counts_above(codes[~is_hit], seen[~is_hit], n)
-    shares = false / np.maximum(scaled, 1)
+    scaled, false = _counts_above(codes, seen, n), _counts_above(codes[~is_hit], seen[~is_hit], n)
+    scaling = (scaled > 0).sum(axis=0)
+    needed = ceil(log(delta) / log1p(-limit) - 1e-9)
     # fsum: the order of the rows changes nothing, not even the last digit.
-    total = np.array([fsum(column) for column in shares.T])
-    failed = _p_values(total, n, limit) > delta * (1 + 1e-12)
-    last = int(failed.argmax() if failed.any() else len(failed)) - 1
-    n_scaled = int(scaled[:, last].sum()) if last >= 0 else 0
+    total = np.array([fsum(column) for column in (false / np.maximum(scaled, 1)).T])
+    safe = _p_values(total, scaling, limit) <= delta * (1 + 1e-12)
+    # More batches scale as the threshold falls.
+    first = int((scaling < max(needed, n * LEAST_SCALING)).sum())
+    last = first + int(np.append(~safe[first:], True).argmax()) - 1
+    n_scaled = int(scaled[:, last].sum()) if last >= first else 0
     # All thresholds down to the last are certified together, so the most careful of the equally useful may be taken.
     last = int((scaled.sum(axis=0) == n_scaled).argmax())
     return ScalePromise(
@@ -88,9 +92,9 @@ def promise_scale(
         max_false_scaled=float(max_false_scaled),
         confidence=float(confidence),
         n_batches=n,
-        needed=ceil(log(delta) / log1p(-limit) - 1e-9),
+        needed=needed,
         n_scaled=n_scaled,
-        n_batches_scaling=int((scaled[:, last] > 0).sum()) if n_scaled else 0,
+        n_batches_scaling=int(scaling[last]) if n_scaled else 0,
     )
 
 
@@ -102,11 +106,9 @@ def _counts_above(codes: Ints, probability: Floats, n: int) -> Ints:
     return np.asarray(cells.cumsum(axis=1)[:, :size], dtype=np.int64)
 
 
-def _p_values(total: Floats, n: int, limit: float) -> Floats:
-    """Return Hoeffding-Bentkus p-values of "the mean of a loss between 0 and 1 is above the limit"."""
-    if n == 0:
-        return np.ones(len(total))
-    mean = np.minimum(total / n, limit)
+def _p_values(total: Floats, n: Ints, limit: float) -> Floats:
+    """Return Hoeffding-Bentkus p-values of "the mean of `n` losses between 0 and 1 is above the limit"; 1 of none."""
+    mean = np.minimum(total / np.maximum(n, 1), limit)
     hoeffding = np.exp(-n * (xlogy(mean, mean / limit) + xlogy(1 - mean, (1 - mean) / (1 - limit))))
-    bentkus = np.e * bdtr(np.ceil(np.round(total, 9)), n, limit)
+    bentkus = np.where(n > 0, np.e * bdtr(np.ceil(np.round(total, 9)), n, limit), 1.0)
     return np.asarray(np.minimum(hoeffding, bentkus), dtype=np.float64)

@@ -17,8 +17,8 @@ WORDS = {
         "stop_nothing": "Nothing is stopped: past hits came down to a probability of 0; learned from {batches}.",
         "stop_few": "No promise: {batches} had hits, it takes {needed}.",
         "withdrawn": "Withdrawn: {n_lost_too_much} of {n_checked} batches lost more hits than promised.",
-        "scale": "On average at most {share} % of the SKUs scaled in a batch turn out not to be hits ({sure} % sure); "
-        "learned from {batches}, {n_batches_scaling} of them with SKUs to scale.",
+        "scale": "Where a batch has SKUs to scale, on average at most {share} % of them turn out not to be hits "
+        "({sure} % sure); learned from {batches}, {n_batches_scaling} of them with SKUs to scale.",
         "scale_few": "No promise: there are only {batches}, it takes {needed}.",
         "scale_none": "No promise: {batches} don't show with {sure} % certainty that at most {share} % of scaled SKUs "
         "turn out not to be hits, whatever the threshold.",
@@ -31,7 +31,7 @@ WORDS = {
         "stop_nothing": "不停测任何 SKU：过去有爆款的概率曾降到 0；依据{batches}得出。",
         "stop_few": "暂无承诺：{batches}出过爆款，至少需要 {needed} 批。",
         "withdrawn": "承诺已撤回：{n_checked} 批中有 {n_lost_too_much} 批停掉的爆款多于承诺。",
-        "scale": "平均而言，一批中放量的 SKU 最多有 {share}% 不是爆款（把握 {sure}%）；"
+        "scale": "在有可放量 SKU 的批次中，平均最多有 {share}% 的放量 SKU 不是爆款（把握 {sure}%）；"
         "依据{batches}得出，其中 {n_batches_scaling} 批有可放量的 SKU。",
         "scale_few": "暂无承诺：只有{batches}，至少需要 {needed} 批。",
         "scale_none": "暂无承诺：无论门槛取多少，{batches}都不足以说明放量的 SKU 最多有 {share}% 不是爆款"
@@ -142,7 +142,8 @@ class ScalePromise(_Promise):
     """The threshold of `scale` and what is promised with it; see `promise_scale`.
 
     `threshold`: scale a SKU whose probability is at least it; None where none is certified. `n_batches`: past batches;
-    `needed`: how many it takes where none of them scales a false SKU. `n_scaled`, `n_batches_scaling`: past SKUs at or
+    `needed`: how many that scale it takes where none of them
+    scales a false SKU. `n_scaled`, `n_batches_scaling`: past SKUs at or
     above the threshold, and the batches that they are from.
     """
 
