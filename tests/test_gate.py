@@ -267,6 +267,15 @@ def test_the_gate_tells_the_logistic_rule_of_decisions(monkeypatch):
             gate(named, None, signals, skus, SETTINGS, as_of=NOW, decisions=table)
 
 
+def test_a_figure_that_no_batch_has_is_no_reason_against_a_challenger():
+    """Value at k, where the best k of no batch earned anything."""
+    nothing = pd.DataFrame({"challenger.value_at_k": [np.nan, np.nan], "champion.value_at_k": [np.nan, np.nan]})
+    found = judging_module._as_good(nothing, "value_at_k", "champion", "the champion", 0)
+    assert found.passed
+    assert "can't be told" in found.said
+    assert found.figures == {}
+
+
 def test_a_verdict_is_plain_values_and_says_itself():
     values = json.loads(json.dumps(judged().to_dict(), allow_nan=False))
     assert values["passed"] is True

@@ -563,6 +563,9 @@ def test_what_is_no_model_is_refused_in_one_line(saved, tmp_path):
     ):
         (broken / "model.json").write_text(text, "utf-8")
         refused(broken, said)
+    (broken / "booster_0.txt").write_text("tree\nversion=v4\nnum_class=1\n")
+    (broken / "model.json").write_text(json.dumps({**values, "boosters": 1}), "utf-8")
+    refused(broken, "can't be read")
 
 
 def weighted_rows(seed=11, n=3000):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -9,11 +10,18 @@ import pandas as pd
 import pytest
 
 import hitfinder as hf
+from hitfinder import blocks
+from hitfinder.admission import admit_signals_and_skus
+from hitfinder.blocks import ModelPolicy, block_of, play_ours
 from hitfinder.errors import NotEnoughHistoryError, SettingsError
+from hitfinder.features import moment_of_knowledge, set_scope
+from hitfinder.labels import label
+from hitfinder.promise import StopPromise
 from hitfinder.replays import PRICE, SHUFFLED, replay
 from hitfinder.report.replay import FULL, OURS
 from hitfinder.settings import parse_settings
 from hitfinder.simulate import simulate
+from hitfinder.warehouse import open_warehouse
 
 SETTINGS = parse_settings(
     {
@@ -112,6 +120,71 @@ def test_rows_from_after_the_moment_change_nothing():
     known = signals[(signals["known_at"] <= moment) & (signals["period_start"] < moment)]
     whole = replay(signals, market().skus, SETTINGS, **options).results
     pd.testing.assert_frame_equal(whole, replay(known, market().skus, SETTINGS, **options).results)
+
+
+def test_batches_without_counted_exposures_and_a_control_without_prices_are_left_out_and_named():
+    signals, skus = market().signals.copy(), market().skus.copy()
+    weeks = sorted(skus["batch_id"].unique())
+    uncounted, unpriced = weeks[-2], weeks[-1]
+    of_batch = signals["sku_id"].map(skus.set_index("sku_id")["batch_id"])
+    signals["impressions"] = signals["impressions"].astype("Int64").mask(of_batch == uncounted)
+    skus["price"] = skus["price"].mask(skus["batch_id"] >= unpriced)
+    report = replay(signals, skus, SETTINGS, budgets=(0.2,), rounds=2, repeats=1)
+    assert set(report.results["batch_id"]) == set(played()[0].results["batch_id"]) - {uncounted}
+    assert f"left out, since their tests' exposures were not counted: {uncounted}" in report.notes
+    assert PRICE not in set(report.results["policy"])
+    assert f"{PRICE}: not played, prices are not known in every block" in report.notes
+
+
+def test_stops_are_counted_as_they_were_told_and_nothing_is_bought_after_one(monkeypatch):
+    """With a threshold among the margins some SKUs are stopped, and hits among them break the promise."""
+    looks = []
+
+    class Watched(ModelPolicy):
+        def spend(self, view, rng):
+            described = self._described(self.table.features(view, self.model.rates))
+            margin, stop = self.model.margin_shown(described), self.model.stops(described, view.bought)
+            looks.append((margin, stop, super().spend(view, rng)))
+            return looks[-1][2]
+
+    monkeypatch.setattr(blocks, "ModelPolicy", Watched)
+    skus = market().skus
+    model = hf.fit(market().signals, skus, SETTINGS, as_of=np.sort(skus["launched_at"].unique())[-2])
+    block = newest_block()
+    _, [kept] = play_ours(block, OURS, model)
+    assert kept["stopped_share"] == kept["broken"] == 0
+    high = float(np.quantile(looks[-1][0], 0.7))  # many are stopped, some hits among them
+    looks.clear()
+    promise = StopPromise(threshold=0.5, max_hits_lost=0.1, confidence=0.9, n_batches=24, needed=9)
+    stopping = replace(
+        model,
+        thresholds={**model.thresholds, "plan_stop": high},
+        promises={**model.promises, "plan_stop": promise},
+    )
+    results, [kept] = play_ours(block, OURS, stopping)
+    stops, wanted = (np.array([look[i] for look in looks]) for i in (1, 2))
+    ever = stops.any(axis=0)
+    assert 0.1 < ever.mean() < 1
+    assert (wanted[stops] == 0).all()
+    assert (wanted[1:][~stops[1:]] > 0).any()
+    hit = block.tests["hit"].to_numpy(dtype=bool)
+    hits, lost = (np.bincount(block.pool.batch, weights=which) for which in (hit, hit & ever))
+    assert kept["stopped_share"] == pytest.approx(ever.mean())
+    assert kept["broken"] == (lost > 0.1 * hits)[hits > 0].sum() > 0
+    assert kept["promised"]
+    assert len(results) == len(hits)
+
+
+def newest_block():
+    con = open_warehouse(threads=1)
+    admit_signals_and_skus(con, market().signals, market().skus, period=SETTINGS.signals.period)
+    set_scope(con, SETTINGS, moment_of_knowledge(con, None))
+    labels = label(con, SETTINGS, outcomes_given=False)
+    newest = sorted(labels["within_group"].unique())[-2:]
+    tests = labels[labels["within_group"].isin(newest)].sort_values("sku_id").reset_index(drop=True)
+    block = block_of(con, SETTINGS, tests, (0.3,), 4, 1, 1, None)
+    con.close()
+    return block
 
 
 def test_text_and_picture_hold_every_policy(tmp_path):

@@ -103,6 +103,19 @@ def test_thinning_is_hypergeometric(hits, pool, want):
     assert known.var() < 0.95 * want * hits / pool * (1 - hits / pool)
 
 
+def test_a_sku_with_billions_of_exposures_is_thinned_like_any_other():
+    """numpy's own draws end at a thousand million."""
+    pool, hits, want = 5_000_000_000, 2_000_000, 1_000_000_000
+    n = 2_000
+    counts = {"clicks": np.append(np.full(n, float(hits)), 30.0)}
+    exposures, wanted = np.append(np.full(n, pool), 200), np.append(np.full(n, want), 200)
+    got = thin(counts, exposures, wanted, np.random.default_rng(0))["clicks"]
+    assert got[-1] == 30
+    assert got[:-1].mean() == pytest.approx(hits / 5, rel=1e-3)
+    whole = thin(counts, exposures, exposures, np.random.default_rng(0))["clicks"]
+    assert (whole == counts["clicks"]).all()
+
+
 def test_two_small_purchases_see_what_one_large_would():
     n = 20_000
     ids = np.array(["s"] * n, dtype=object)

@@ -372,6 +372,26 @@ def test_money_without_orders_is_bought_by_the_period(known_warehouse, draw_log)
     assert not pool_and_truth(0, known_warehouse, draw_log, on_impressions=True, measured=clicks)[0].by_period
 
 
+@pytest.mark.parametrize("on_impressions", [True, False], ids=["impressions", "periods"])
+def test_what_begins_when_the_test_ends_is_no_part_of_it_even_where_it_was_known_at_once(
+    on_impressions, known_warehouse, draw_log
+):
+    signals, skus = draw_log(2, on_impressions=on_impressions, measured=[*["impressions"] * on_impressions, *MEASURED])
+    skus = skus.dropna(subset=["launched_at"])
+    at_once = signals[signals["sku_id"].isin(skus["sku_id"])].assign(known_at=lambda rows: rows["period_start"])
+    at_once = at_once.drop_duplicates(["sku_id", "period_start", "channel", "creative_id"])
+    end = at_once["sku_id"].map(skus.set_index("sku_id")["launched_at"]) + SETTINGS.label.test_window
+    assert (at_once["period_start"] == end).any()
+    pools = []
+    for rows in (at_once, at_once[at_once["period_start"] < end]):
+        con = known_warehouse(rows, skus, SETTINGS, MONDAY + pd.Timedelta(days=60))
+        pools.append(pool_of(con, labels_of(skus, 0, share=1.0), SETTINGS))
+        con.close()
+    assert (pools[0].exposures == pools[1].exposures).all()
+    for name, counts in pools[1].counts.items():
+        assert (pools[0].counts[name] == counts).all()
+
+
 def test_where_nothing_was_counted_in_any_test_window_there_is_no_pool(known_warehouse, draw_log):
     signals, skus = draw_log(0)
     late = skus.assign(launched_at=MONDAY + pd.Timedelta(days=300))

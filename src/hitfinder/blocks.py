@@ -90,6 +90,7 @@ class Block:
     rounds: int
     repeats: int
     number: int
+    left_out: tuple[str, ...] = ()
 
     @property
     def chance(self) -> np.random.Generator:
@@ -109,6 +110,8 @@ def block_of(
 ) -> Block | None:
     """Take the tests of labelled SKUs as a block; None where nothing was counted in them.
 
+    Batches in whose tests no exposure was counted, where those of others were, are left out: there is nothing to buy.
+
     Parameters
     ----------
     con
@@ -123,10 +126,17 @@ def block_of(
     pool = pool_of(con, tests, settings)
     if pool is None:
         return None
+    counted = np.bincount(pool.batch, weights=pool.exposures)[pool.batch] > 0
+    left_out = tuple(sorted(tests.loc[~counted, "within_group"].astype(str).unique()))
+    if left_out:
+        tests = tests[counted].reset_index(drop=True)
+        pool = pool_of(con, tests, settings)
+        assert pool is not None  # what was counted in these is what made it
     if slots is not None:
         pool = replace(pool, slots=np.full_like(pool.slots, slots))
     skus = con.execute("select * from skus").df().set_index("sku_id").loc[pool.sku_id].reset_index()
-    return Block(settings, tests, pool, catalog_of(con, pool.sku_id), skus, budgets, rounds, repeats, number)
+    return Block(settings, tests, pool, catalog_of(con, pool.sku_id), skus, budgets, rounds, repeats, number,
+                 left_out)  # fmt: skip
 
 
 def play_policy(block: Block, name: str, policy: Policy, shares: tuple[float, ...]) -> pd.DataFrame:

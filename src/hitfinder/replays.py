@@ -155,6 +155,10 @@ def replay(
             if block is None:
                 notes.append(f"{where} left out: nothing was counted in its test windows")
                 continue
+            if block.left_out:
+                notes.append(
+                    f"left out, since their tests' exposures were not counted: {', '.join(map(str, block.left_out))}"
+                )
             tell(f"{where}: playing {len(tests)} SKUs")
             ours, kept = play_ours(block, OURS, model)
             parts.append(ours)
@@ -171,8 +175,11 @@ def replay(
         results = pd.concat(parts, ignore_index=True)
     finally:
         con.close()
-    if controls and PRICE not in set(results["policy"]):
-        notes.append(f"{PRICE}: not played, prices are not known")
+    played = results.groupby("policy")["batch_id"].nunique()
+    if controls and played.get(PRICE, 0) < played[OURS]:
+        # On some of the batches it stands beside nothing.
+        results = results[results["policy"] != PRICE].reset_index(drop=True)
+        notes.append(f"{PRICE}: not played, prices are not known{' in every block' if PRICE in played else ''}")
     if unknown:
         notes.append(f"costs that nobody gave, so not in the profit: {unknown}")
     summary = summarise_replay(results, seed=settings.seed)

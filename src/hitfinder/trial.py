@@ -29,6 +29,8 @@ PARENT = {
 }
 ORDER = ("visitors", "clicks", "favorites", "carts", "orders", "units", "revenue", "refunds")
 MONEY = ("revenue", "refunds")
+# The urn of numpy's hypergeometric draws holds fewer.
+MAX_DRAWN = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -217,5 +219,12 @@ def _draw(values: Array, among: Array, want: Array, rng: np.random.Generator) ->
     """Draw `want` of `among`, of which `values` are marked, and count the marks; above one mark each, all have some."""
     each, rest = np.divmod(values, np.maximum(among, 1))
     some = np.where(among > 0, rest, 0).astype(np.int64)
-    whole = among.astype(np.int64)
-    return each * want + rng.hypergeometric(some, whole - some, np.minimum(want, among).astype(np.int64))
+    whole, drawn = among.astype(np.int64), np.minimum(want, among).astype(np.int64)
+    # numpy draws from fewer than MAX_DRAWN. Of so many, to draw with replacement is the same but for the ends.
+    many = whole >= MAX_DRAWN
+    taken = rng.hypergeometric(np.where(many, 0, some), np.where(many, 1, whole - some), np.where(many, 0, drawn))
+    if many.any():
+        share = np.divide(some, whole, out=np.zeros(len(whole)), where=whole > 0)
+        there = np.clip(rng.binomial(drawn[many], share[many]), drawn[many] - (whole - some)[many], some[many])
+        taken[many] = np.minimum(there, drawn[many])
+    return each * want + taken

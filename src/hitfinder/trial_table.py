@@ -81,6 +81,8 @@ def pool_of(con: Any, labels: pd.DataFrame, settings: Settings) -> Pool | None:
                 reports.superseded_at is null
                 or epoch(reports.superseded_at) > epoch(catalog.launched_at) + scope.test_seconds
             )
+            -- What begins when the test ends is outcome, even where it was known at once.
+            and epoch(reports.period_start) < epoch(catalog.launched_at) + scope.test_seconds
             -- The period in which a SKU was launched is the first of its test.
             and epoch(reports.period_start) > epoch(catalog.launched_at) - scope.period_seconds
         group by reports.sku_id, period

@@ -220,6 +220,8 @@ def _learned(challenger: HitModel, chance: float) -> list[Check]:
 
 def _as_good(table: pd.DataFrame, figure: str, other: str, said: str, seed: int) -> Check:
     known = table[[f"challenger.{figure}", f"{other}.{figure}"]].dropna()
+    if known.empty:  # such as value at k where the best k of no batch earned anything
+        return Check(f"{figure}.{other}", True, f"{WHAT[figure]} can't be told on any of these batches", {})
     own, others = known.iloc[:, 0], known.iloc[:, 1]
     batch = pd.Series(known.index, index=known.index)
     gap = bootstrap_difference(own, others, batch, seed=seed)

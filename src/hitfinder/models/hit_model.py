@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from lightgbm.basic import LightGBMError
 
 from hitfinder.costs import earning, unit_economics
 from hitfinder.errors import ModelError
@@ -292,8 +293,10 @@ def open_model(folder: str | Path) -> HitModel:
         raise ModelError(
             f"{place}: no whole model there ({missing} is missing); give a folder that save() wrote"
         ) from None
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{place}: model.json can't be read ({error}); save the model again") from None
+    except OSError as error:
+        raise ModelError(f"{place}: can't be read ({error.strerror}); check who may read it") from None
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError, LightGBMError) as error:
+        raise ModelError(f"{place}: the model there can't be read ({error}); save it again") from None
 
 
 def _to_json(values: Any) -> str:

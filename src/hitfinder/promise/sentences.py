@@ -116,7 +116,9 @@ class _Promise:
 class StopPromise(_Promise):
     """The threshold of `stop` and what is promised with it; see `promise_stop`.
 
-    `threshold`: stop a SKU whose probability is below it; None where there are too few batches for a promise.
+    `threshold`: stop a SKU whose score is below it, on the scale of the scores that `promise_stop` was given; None
+    where there are too few batches for a promise. In `HitModel.promises` that is a place among past margins, from 0 to
+    1, no probability: what to compare a margin with is in `HitModel.thresholds`.
     `n_batches`: past batches that had hits; `needed`: how many it takes. `withdrawn`: see `withdraw_promise`, with the
     batches checked until then and how many of them lost more than was promised. A withdrawn promise keeps its
     threshold for the record; whoever stops by it promises nothing, so ask `holds` first.
