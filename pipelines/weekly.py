@@ -13,9 +13,11 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import click
 import pandas as pd
 
 import hitfinder as hf
+from hitfinder.cli.options import moment_of
 from hitfinder.decided import decide_once
 from hitfinder.deciding import PERSON
 from hitfinder.errors import DataError, NotEnoughHistoryError
@@ -26,6 +28,14 @@ from hitfinder.report import summary_of, write_list
 from hitfinder.report.diagnosis import diagnosis_paper, with_diagnosis
 from hitfinder.report.hindsight import write_hindsight
 from hitfinder.report.tables import write_paper
+
+
+def moment(text: str) -> pd.Timestamp | None:
+    """Return the moment that is meant, UTC; `now` too."""
+    try:
+        return moment_of(text)
+    except click.BadParameter as wrong:
+        raise argparse.ArgumentTypeError(wrong.message) from None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--overrides", help="what people decided: CSV, Parquet or workbook")
     out.add_argument("--decisions", type=Path, help="the record; default: decisions.parquet in the folder of --out")
     out.add_argument(
-        "--as-of", type=pd.Timestamp, help="do what would have been done then, UTC; default: newest signal"
+        "--as-of", type=moment, help="do what would have been done then, UTC, or `now`; default: newest signal"
     )
     out.add_argument(
         "--diagnose",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from hitfinder.errors import ModelError
+from hitfinder.errors import ModelError, NotEnoughHistoryError
 from hitfinder.registry.promotion import standing
 from hitfinder.routines.backtest import FIGURES, Backtest, backtest
 from hitfinder.settings import parse_settings
@@ -68,6 +68,28 @@ def test_it_does_not_start_with_a_champion_that_may_know_what_came_later(walked)
     store, _ = walked
     with pytest.raises(ModelError, match="expected a name that is not registered"):
         backtest(*tables(), SETTINGS, folder_for_store=store)
+
+
+def test_an_address_is_named_without_its_password_and_a_registry_that_does_not_answer_is_no_empty_one(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:1")
+    with pytest.raises(ModelError, match="no MLflow server answers") as refused:
+        backtest(*tables(4), SETTINGS, folder_for_store=tmp_path)
+    assert "secret" not in str(refused.value)
+    monkeypatch.setattr("hitfinder.routines.backtest.standing", lambda *_, **__: None)
+    with pytest.raises(ModelError, match=r"not registered at http://\*\*\*@127.0.0.1:1, got one that is"):
+        backtest(*tables(4), SETTINGS, folder_for_store=tmp_path)
+
+
+def test_moments_with_a_zone_are_brought_to_utc(tmp_path):
+    with pytest.raises(NotEnoughHistoryError, match="got 0 closed batches"):
+        backtest(*tables(4), SETTINGS, folder_for_store=tmp_path, start="2030-02-01T00:00+08:00")
+    lists = pd.DataFrame({"moment": [START, START + WEEK], "ranker": "champion"}).assign(**dict.fromkeys(FIGURES, 0.0))
+    lists.loc[1, "value_at_k"] = 1.0
+    done = Backtest(pd.DataFrame(), lists, pd.DataFrame())
+    assert done.between(first="2025-01-13T08:00+08:00")["value_at_k"].tolist() == [1.0]
+    assert done.between(last="2025-01-13T08:00+08:00")["value_at_k"].tolist() == [0.0]
 
 
 def test_a_week_knows_nothing_of_what_came_later(tmp_path):

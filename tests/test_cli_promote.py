@@ -100,6 +100,18 @@ def test_shuffled_labels_are_never_promoted(promote, tmp_path):
     assert tags["gate_reason"] in done[2]
 
 
+def test_a_champion_that_can_not_be_opened_keeps_nobody_out(promote, run, shop, tmp_path):
+    with sqlite3.connect(tmp_path / "mlflow.db") as rows:
+        gone = (shop / "gone").as_uri()
+        rows.execute("update model_versions set source = ?, storage_location = ? where version = 1", (gone, gone))
+    status, out, err = promote()
+    assert (status, err) == (0, "")
+    assert "note: version 1 is champion but can't be opened, so nothing was held against it" in out
+    assert "hitfinder version 2 is champion now, in place of version 1" in out
+    assert refused(run("promote", "--rollback"), "version 1 was champion before version 2, but can't be opened")
+    assert standing().champion == "2"
+
+
 def test_too_little_evidence_is_said_with_what_it_takes(promote):
     early = START + WEEK * 10
     done = promote("--as-of", early)

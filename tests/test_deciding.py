@@ -254,6 +254,31 @@ def test_a_list_from_after_the_decision_is_refused():
         decide(LONG.drop(columns=["action", "as_of"]), None, settings_of(), decided_at=MONDAY)
 
 
+def test_a_decision_from_the_future_is_refused_and_hides_nothing(tmp_path):
+    now = pd.Timestamp.now(tz="UTC").tz_localize(None)
+    for moment in ("2250-01-01", now + pd.Timedelta(days=2), str((now + pd.Timedelta(days=2)).tz_localize("UTC"))):
+        with pytest.raises(DataError, match="decided_at: expected a moment that has come, got 2") as refused:
+            decide_once(LONG, settings_of(), decisions=tmp_path / "d.parquet", decided_at=moment)
+        assert "\n" not in str(refused.value)
+        with pytest.raises(DataError, match="decided_at: expected a moment that has come"):
+            decide(LONG, None, settings_of(), decided_at=moment)
+    assert not (tmp_path / "d.parquet").exists()
+    # Clocks differ by some hours.
+    later = now + pd.Timedelta(hours=20)
+    assert decide_once(LONG, settings_of(), decisions=tmp_path / "d.parquet", decided_at=later).written == len(LONG)
+
+
+def test_a_record_that_holds_the_future_can_be_read_and_not_added_to(tmp_path):
+    path = tmp_path / "d.parquet"
+    decide_once(LONG, settings_of(), decisions=path, decided_at=MONDAY)
+    pd.read_parquet(path).assign(decided_at=pd.Timestamp("2190-01-01")).to_parquet(path, index=False)
+    before = path.read_bytes()
+    assert decide_once(LONG, settings_of(), decisions=path).written == 0
+    with pytest.raises(DataError, match=r"a moment that has come, got 2190.* mend the record"):
+        decide_once(LONG.assign(as_of=MONDAY + WEEK), settings_of(), decisions=path)
+    assert path.read_bytes() == before
+
+
 def test_people_have_the_last_word_and_no_propensity():
     note = "too dear; like=last year, 100% sure\nask 老王"
     people = told(("199", "scale", "Li 李", note), ("000", "stop", "Ana", None))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 from hitfinder.errors import DataError
 from hitfinder.ingest import folder as folder_module
 from hitfinder.ingest import ingest
+from hitfinder.locks import BusyError, only_one
 from hitfinder.settings import Settings, parse_settings
 
 HEADER = "event_time,event_type,product_id,user_id\n"
@@ -180,7 +182,89 @@ def test_an_ingest_that_was_overtaken_by_another_is_refused(tmp_path, monkeypatc
     monkeypatch.setattr("hitfinder.ingest.run.open_folder", overtaken)
     with pytest.raises(DataError, match="another ingest"):
         ingest(day(tmp_path, 2), into=out, settings=Settings())
-    assert not list(out.glob(".*"))
+    assert [path.name for path in out.glob(".*")] == [".ingest.lock"]
+
+
+def test_an_ingest_that_another_one_meets_in_its_last_step_loses_nothing(tmp_path, monkeypatch):
+    """The other comes after the look at the record and before the renaming, and has to wait until all is done."""
+    out = tmp_path / "out"
+    ingest(day(tmp_path, 1), into=out, settings=Settings())
+    real, said, others = Path.rename, [], []
+
+    def other():
+        try:
+            ingest(day(tmp_path, 2), into=out, settings=Settings())
+            said.append("done")
+        except DataError as refused:
+            said.append(str(refused))
+
+    def meeting(self, target):
+        if not others:
+            others.append(threading.Thread(target=other))
+            others[0].start()
+            others[0].join(timeout=2)  # it can't be done before this one is
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", meeting)
+    ingest(day(tmp_path, 3), into=out, settings=Settings())
+    others[0].join()
+    # It either read the folder before, and is told to come again, or after, and has added its day to this one's.
+    if said != ["done"]:
+        assert "another ingest wrote to it meanwhile" in said[0]
+        ingest(tmp_path / "day2.csv", into=out, settings=Settings())
+    assert read(out, "signals").period_start.dt.day.tolist() == [1, 2, 3]
+    assert len(json.loads((out / "ingested.json").read_text())["sources"]) == 3
+
+
+def test_a_folder_that_another_ingest_writes_to_for_long_is_given_up_on(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    ingest(day(tmp_path, 1), into=out, settings=Settings())
+    before = content(out)
+    monkeypatch.setattr(folder_module, "LOCK_SECONDS", 0.1)
+    with only_one(out / ".ingest.lock", what="out", seconds=0), pytest.raises(BusyError, match="try again later"):
+        ingest(day(tmp_path, 2), into=out, settings=Settings())
+    assert content(out) == before
+
+
+def test_what_a_killed_ingest_left_is_swept_by_the_next_and_not_by_one_that_waits(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    (out / ".writing-dead").mkdir(parents=True)
+    (out / ".writing-dead" / "signals.parquet").write_bytes(b"half")
+    monkeypatch.setattr(folder_module, "LOCK_SECONDS", 0.1)
+    with only_one(out / ".ingest.lock", what="out", seconds=0), pytest.raises(BusyError):
+        ingest(day(tmp_path, 1), into=out, settings=Settings())
+    assert (out / ".writing-dead").exists()  # whoever holds the lock may be at work there
+    ingest(day(tmp_path, 1), into=out, settings=Settings())
+    assert [path.name for path in out.glob(".*")] == [".ingest.lock"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        "null",
+        "7",
+        '{"version": 1}',
+        '{"sources": [{}]}',
+        '{"sources": ["a"]}',
+        '{"sources": {"key": 1}}',
+        '{"sources": [], "attribution": {}}',
+        '{"sources": [], "burn_in": "28d"}',
+        "no JSON",
+        "\udcff",
+    ],
+)
+def test_a_record_that_is_none_of_ours_is_refused_in_one_line_and_left_alone(tmp_path, text):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "ingested.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(DataError, match=r"ingested\.json: expected the record that ingest wrote") as refused:
+        ingest(day(tmp_path, 1), into=out, settings=Settings())
+    assert "\n" not in str(refused.value)
+    assert (out / "ingested.json").read_bytes() == text.encode("utf-8", "surrogateescape")
+    assert not list(out.glob("*.parquet"))
 
 
 @pytest.mark.parametrize(
@@ -202,7 +286,7 @@ def test_a_file_that_can_not_be_understood_is_refused_in_one_line(tmp_path, name
     with pytest.raises(DataError, match=message) as caught:
         ingest(write(tmp_path / name, text), into=tmp_path / "out", settings=Settings())
     assert "\n" not in str(caught.value)
-    assert not list((tmp_path / "out").iterdir())
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".ingest.lock"]
 
 
 def test_what_is_no_file_and_no_folder_is_named(tmp_path):
@@ -228,6 +312,23 @@ def test_a_folder_has_one_period_and_holds_what_ingest_wrote(tmp_path):
     (tmp_path / "out" / "ingested.json").unlink()
     with pytest.raises(DataError, match="a folder that ingest made"):
         ingest(day(tmp_path, 2), into=tmp_path / "out", settings=Settings())
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--format", "xyz", "'rees46'"),
+        ("--burn-in", "abc", "duration"),
+        ("--burn-in", "28", "duration"),
+        ("--burn-in", "", "duration"),
+    ],
+)
+def test_what_no_option_can_be_is_wrong_usage(run, tmp_path, option, value, said):
+    status, out, err = run("ingest", day(tmp_path, 1), "--into", tmp_path / "out", option, value)
+    assert (status, out) == (2, "")
+    assert option in err
+    assert said in err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_mapping_that_the_format_has_no_use_for_is_refused(tmp_path):

@@ -22,6 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hitfinder.admission import admit
+from hitfinder.decided import decide_once
+from hitfinder.deciding import coin
 from hitfinder.errors import DataError, HitfinderError, SettingsError
 from hitfinder.livetest import open_record, plan_round, planning, record
 from hitfinder.livetest.rounds import Round, decisions_of, in_order, round_of
@@ -72,6 +74,32 @@ def share_out(model, signals, skus, as_of=None, *, exposures, rounds_left, slots
             "hit_probability": np.linspace(0.1, 1 / 3, len(ids)),
         }
     )
+
+
+def list_of(actions, day=1):
+    """Return a list of `rank`: what it says of the SKUs of batch B2."""
+    ids = list(actions)
+    return pd.DataFrame(
+        {"sku_id": ids, "batch_id": "B2", "hit_probability": 0.1, "expected_value": 1.0, "action": [*actions.values()],
+         "reason_1": "sells", "reason_2": None, "reason_3": None, "model_version": "stub/1",
+         "as_of": LAUNCH + pd.Timedelta(days=day)}
+    )  # fmt: skip
+
+
+def decide_list(path, actions, day=1, share=0.0, people=()):
+    """Decide such a list a day later; `share` of those to stop are kept on by a coin."""
+    told = pd.DataFrame(list(people), columns=["sku_id", "action", "decided_by", "reason"]) if people else None
+    moment = LAUNCH + pd.Timedelta(days=day + 1)
+    policy = parse_settings({"policy": {"explore_share": share}})
+    return decide_once(list_of(actions, day), policy, decisions=path, decided_at=moment, overrides=told)
+
+
+def stop_all(model, signals, skus, as_of=None, *, stopped=(), kept=(), **limits):
+    """Stand in for `hitfinder.plan`: all are stopped that it may stop, the others get 100 each."""
+    ids = sorted(skus.to_pandas()["sku_id"])
+    on = [sku_id in set(kept) - set(stopped) for sku_id in ids]
+    action = np.where(on, "test", "stop")
+    return pd.DataFrame({"sku_id": ids, "exposures": np.where(on, 100, 0), "action": action, "hit_probability": 0.1})
 
 
 def never(*args, **kwargs):
@@ -645,6 +673,8 @@ def test_numbers_that_change_from_round_to_round_are_said(plan):
         (1, {"budget": 0.5}, "budget"),
         (1, {"slots": True}, "slots"),
         (1, {"exposure_cap": -1}, "exposure_cap"),
+        (1, {"exposure_cap": 10**400}, "exposure_cap: expected at most 100,000,000,000, got more"),
+        (1, {"budget": 10**30}, "budget: expected at most 100,000,000,000"),
         (1, {"language": "fr"}, "language"),
         (1, {"out": []}, "out"),
     ],
@@ -652,6 +682,68 @@ def test_numbers_that_change_from_round_to_round_are_said(plan):
 def test_numbers_and_names_that_can_not_be_are_refused(plan, number, changes, said):
     with pytest.raises(SettingsError, match=re.escape(said)):
         plan(number, **changes)
+
+
+def test_who_was_stopped_by_a_list_gets_nothing_until_a_person_calls_it_back(plan, tmp_path):
+    path, asked = tmp_path / "decisions.parquet", []
+
+    def ask(*args, stopped=(), kept=(), **limits):
+        asked.append((list(stopped), list(kept)))
+        planned = share_out(*args, **limits)
+        gone = planned["sku_id"].isin(stopped)
+        return planned.assign(exposures=planned["exposures"].mask(gone, 0), action=planned["action"].mask(gone, "stop"))
+
+    decide_list(path, {"007": "stop", "b": "stop", "c": "scale", "d": "test"})
+    with pytest.warns(UserWarning, match=r"2 SKUs \(such as '007'\) were stopped by a decided list .* only a person"):
+        table = plan(1, planner=ask).round.table.set_index("sku_id")
+    assert table["exposures"].to_dict() == {"c": 333, "d": 333, "007": 0, "b": 0}
+    assert table.loc["b", "action"] == "stop"
+    decide_list(path, {"b": "test", "c": "test"}, day=2)  # the list alone calls nobody back
+    with pytest.warns(UserWarning, match="2 SKUs"):
+        plan(2, planner=ask)
+    decide_list(path, {"b": "stop", "c": "stop"}, day=3, people=[("b", "test", "Li", "a new picture")])
+    with pytest.warns(UserWarning, match="2 SKUs"):
+        assert plan(3, planner=ask).round.table.set_index("sku_id").loc["b", "exposures"] > 0
+    assert asked == [(["007", "b"], []), (["007", "b"], []), (["007", "c"], [])]
+
+
+def test_a_plan_that_buys_for_who_is_stopped_decides_nothing(plan, tmp_path):
+    path = tmp_path / "decisions.parquet"
+    decide_list(path, {"b": "stop"})
+    with pytest.warns(UserWarning, match="1 SKUs"), pytest.raises(AssertionError, match="leaves what is stopped alone"):
+        plan(1, planner=lambda *a, stopped, kept, **limits: share_out(*a, **limits))
+    assert len(decided(path)) == 1
+
+
+def test_whom_a_coin_keeps_on_trial_the_plan_does_not_stop(plan, tmp_path):
+    path = tmp_path / "decisions.parquet"
+    coins = {sku_id: coin(0, "B2", sku_id) for sku_id in ("007", "b", "c", "d")}
+    drawn = min(coins, key=coins.get)
+    done = decide_list(path, dict.fromkeys(coins, "stop"), share=coins[drawn] + 1e-9)
+    assert done.decisions.set_index("sku_id")["action"].to_dict() == {
+        k: "test" if k == drawn else "stop" for k in coins
+    }
+    with pytest.warns(UserWarning, match="3 SKUs"):
+        table = plan(1, planner=stop_all).round.table.set_index("sku_id")
+    assert table.loc[drawn, ["action", "exposures"]].tolist() == ["test", 100]
+    assert table["exposures"].sum() == 100
+    # A later list keeps it on of its own accord: it still stands for those that were passed over.
+    decide_list(path, {drawn: "scale"}, day=2)
+    with pytest.warns(UserWarning, match="3 SKUs"):
+        assert plan(2, planner=stop_all).round.table["action"].tolist() == ["test", "stop", "stop", "stop"]
+    # Until a person stops it.
+    decide_list(path, {drawn: "stop"}, day=3, people=[(drawn, "stop", "Li", "")])
+    with pytest.warns(UserWarning, match="4 SKUs"):
+        assert plan(3, planner=stop_all).round.exposures == 0
+
+
+@pytest.mark.parametrize("columns", [["launched_at"], []], ids=["launches given", "launches from signals"])
+def test_the_newest_batch_is_the_one_launched_last_whatever_its_name(plan, columns):
+    skus = SKUS.assign(batch_id=SKUS["batch_id"].map({"B1": "drop-9", "B2": "drop-10"}))
+    never_seen = pd.DataFrame({"sku_id": ["dead"], "batch_id": ["drop-3"]})  # launched now, for all that is known
+    skus = pd.concat([skus[["sku_id", "batch_id", *columns]], never_seen], ignore_index=True)
+    signals = pd.concat([OLD, signals_of({"b": 10, "c": 10})], ignore_index=True)
+    assert plan(1, skus=skus, signals=signals).round.test == "drop-10"
 
 
 # The files
@@ -771,6 +863,27 @@ def test_a_round_says_what_was_promised_about_stopping_or_that_nothing_was(plan,
         done.say("fr")
 
 
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [
+        ("en", "That was learned from tests of 6 rounds at 5 to 40 % of a full test's cost; this test has 3."),
+        ("zh", "该承诺由共 6 轮、花费为完整测试 5%～40% 的测试得出；本次测试共 3 轮。"),
+    ],
+)
+def test_a_test_of_other_rounds_says_what_its_promise_was_learned_from(plan, tmp_path, language, said):
+    done = plan(1, rounds=3, language=language)
+    last = done.say(language).splitlines()[-1]
+    assert last.endswith(said)
+    assert PROMISE.sentence(language) in last
+    book = openpyxl.load_workbook(tmp_path / "plan.xlsx").worksheets[1]
+    assert any(str(row[1].value).endswith(said) for row in book.iter_rows())
+    assert said not in plan(1, decisions=tmp_path / "other.csv", out=[tmp_path / "o.csv"]).say(language)
+    # Where nothing is promised, there is nothing to say of it.
+    nothing = SimpleNamespace(**{**vars(MODEL), "promises": {"plan_stop": NO_PROMISE}})
+    here = {"decisions": tmp_path / "third.csv", "out": [tmp_path / "t.csv"]}
+    assert said not in plan(1, model=nothing, rounds=3, **here).say(language)
+
+
 def test_what_was_promised_stays_as_it_was_when_the_round_was_decided(plan, tmp_path):
     plan(1)
     whole = (tmp_path / "plan.xlsx").read_bytes()
@@ -800,3 +913,16 @@ def test_places_that_can_not_be_written_are_refused_before_anything_is_decided(p
         with pytest.raises(HitfinderError, match=said):
             plan(1, out=[tmp_path / out], decisions=tmp_path / "record.csv")
     assert sorted(state(tmp_path)) == ["file"]
+
+
+def test_a_plan_never_overwrites_the_tables_that_it_reads(plan, tmp_path):
+    OLD.to_csv(tmp_path / "signals-1.csv", index=False)
+    SKUS.to_csv(tmp_path / "skus.csv", index=False)
+    (tmp_path / "link.csv").symlink_to(tmp_path / "signals-1.csv")
+    before = state(tmp_path)
+    here = {"signals": str(tmp_path / "signals-*.csv"), "skus": tmp_path / "skus.csv"}
+    for name in ("signals-1.csv", "skus.csv", "link.csv"):
+        with pytest.raises(DataError, match=f"{name}: expected another file than the signals and SKUs"):
+            plan(1, out=[tmp_path / "plan.csv", tmp_path / name], **here)
+    assert state(tmp_path) == before
+    assert plan(1, **here).decided_now

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -272,6 +273,40 @@ def test_a_row_set_aside_is_a_note_and_the_rest_goes_on(at_shop, tmp_path, capsy
     assert status == 0
     assert notes.startswith("note: ")
     assert "clicks" in notes
+
+
+@pytest.mark.parametrize("script", ["retrain", "weekly"])
+def test_now_is_now_in_utc_wherever_it_runs(script, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Shanghai")
+        time.tzset()
+        given = load(script).parser().parse_args([*tables(Path()), "--settings", "s.toml", "--as-of", "now"])
+    time.tzset()
+    apart = pd.Timestamp.now(tz="UTC").tz_localize(None) - given.as_of
+    assert abs(apart) < pd.Timedelta(hours=1)
+
+
+def test_retraining_takes_a_record_in_parts_and_refuses_one_that_is_not_there(at_shop, tmp_path, capsys, monkeypatch):
+    script, taken = load("retrain"), []
+    monkeypatch.setattr("warnings.showwarning", None)
+    monkeypatch.setattr(script, "retrain", lambda *_, **more: taken.append(more["decisions"]) or "done")
+    arguments = [*tables(at_shop), "--settings", str(at_shop / "hitfinder.toml"), "--decisions"]
+    for name in ("part-1.parquet", "part-2.parquet"):
+        (tmp_path / name).write_bytes(b"")
+    given = [str(tmp_path / name) for name in ("part-*.parquet", "part-1.parquet")]
+    for decisions in given:
+        assert script.main([*arguments, decisions]) == 0
+    assert taken == given
+    capsys.readouterr()
+    for decisions in ("part-3.parquet", "prat-*.parquet"):
+        assert script.main([*arguments, str(tmp_path / decisions)]) == 1
+        said, complaint = capsys.readouterr()
+        assert (said, complaint.count("\n")) == ("", 1)
+        assert complaint.startswith(f"error: decisions: expected a record, {tmp_path / decisions} is not there")
+    # Where nothing was registered nothing can have been decided.
+    assert script.main([*arguments, "none.parquet", "--name", "nobody"]) == 0
+    assert taken == [*given, None]
+    assert "none.parquet: not there yet" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("script", ["retrain", "weekly"])

@@ -13,6 +13,7 @@ from small_market import fitted, newest_batch
 import hitfinder as hf
 from hitfinder.errors import DataError, ModelError, NotEnoughHistoryError, SettingsError
 from hitfinder.ranking import newest_batch as name_of_newest_batch
+from hitfinder.ranking import only_batch
 
 COLUMNS = [
     "rank",
@@ -180,7 +181,28 @@ def test_the_newest_batch_is_the_one_launched_last():
     renamed = skus.assign(batch_id=skus["batch_id"].map({batches[0]: "z old", batches[1]: "a new"}))
     found = hf.rank(model, market.signals, renamed, market.skus["launched_at"].max())
     assert name_of_newest_batch(found, renamed) == "a new"
-    assert name_of_newest_batch(found, renamed.drop(columns="launched_at")) == "z old"
+    # Another list knows no launches but those of the SKUs.
+    other = pd.DataFrame(found[["sku_id", "batch_id", "as_of"]].to_dict("list"))
+    assert name_of_newest_batch(other, renamed) == "a new"
+    assert name_of_newest_batch(other, renamed.drop(columns="launched_at")) == "z old"
+
+
+def test_where_no_launch_is_given_the_first_signal_tells_the_newest_batch():
+    market, model = fitted()
+    weeks = sorted(market.skus["batch_id"].unique())[-3:]
+    skus = market.skus[market.skus["batch_id"].isin(weeks)].drop(columns="launched_at")
+    skus = skus.assign(batch_id=skus["batch_id"].map(dict(zip(weeks, ("drop-8", "drop-9", "drop-10"), strict=True))))
+    never_seen = pd.DataFrame({"sku_id": ["dead", "dead too"], "batch_id": ["drop-8", "drop-99"]})
+    skus = pd.concat([skus, never_seen], ignore_index=True)
+    first = market.signals.groupby("sku_id")["period_start"].min()
+    last = first.reindex(skus["sku_id"]).max()
+    found = hf.rank(model, market.signals, skus, last + pd.Timedelta(days=2))
+    assert set(only_batch(found, skus, "newest")["batch_id"]) == {"drop-10"}
+    assert name_of_newest_batch(found[found["batch_id"] != "drop-10"], skus) == "drop-9"
+    # What came later was not known: then drop-9 was the newest.
+    before = first.reindex(skus.loc[skus["batch_id"] == "drop-10", "sku_id"]).min()
+    assert name_of_newest_batch(hf.rank(model, market.signals, skus, before), skus) == "drop-9"
+    assert found.columns.tolist() == COLUMNS
 
 
 def test_ranking_changes_none_of_its_arguments():

@@ -24,12 +24,13 @@ from small_market import as_rows, fitted, newest_batch
 
 import hitfinder as hf
 from hitfinder.comparison import LEARNED
-from hitfinder.errors import DataError, ModelError, NotEnoughHistoryError
+from hitfinder.errors import DataError, ModelError, NotEnoughHistoryError, NotRegisteredError, UnreadableModelError
 from hitfinder.registry import load_model, rank_rows, register, split_rows, tracking_uri
 from hitfinder.registry import recording as recording_module
+from hitfinder.registry.checks import check_version
 from hitfinder.registry.facts import admit_data, code_facts, data_facts, metric_values, requirements, slug
 from hitfinder.registry.pictures import draw
-from hitfinder.registry.tracking import open_client
+from hitfinder.registry.tracking import open_client, shown_uri, speaking_to
 from hitfinder.warehouse import open_warehouse
 
 
@@ -208,6 +209,85 @@ def test_what_is_not_there_is_refused_in_one_line(at_home, source, said):
         load_model(source)
     assert "\n" not in str(caught.value)
     assert source in str(caught.value)
+
+
+@pytest.fixture
+def awkward(at_home):
+    """Return (client, name): a name with quotes, whose version is the first one's."""
+    client, name = open_client(at_home.tracking_uri), "o'brien's \"own\""
+    first = client.get_model_version("hitfinder", "1")
+    client.create_registered_model(name)
+    client.create_model_version(name, source=first.source, run_id=first.run_id, tags=dict(first.tags))
+    yield client, name
+    client.delete_registered_model(name)
+
+
+def test_a_name_may_hold_quotes(awkward):
+    _, name = awkward
+    assert load_model(f"models:/{name}/latest").version == f"{name}/1"
+    with pytest.raises(NotRegisteredError, match="versions up to 1") as refused:
+        load_model("models:/nobody@champion")
+    assert f"models:/{name} (versions up to 1)" in str(refused.value)
+
+
+def test_a_store_without_its_package_says_what_to_install(awkward, monkeypatch):
+    client, name = awkward
+    source = "s3://bucket/models/m/artifacts"
+    client.create_model_version(name, source=source, run_id=client.get_model_version(name, "1").run_id)
+    for module in ("boto3", "botocore"):
+        monkeypatch.setitem(sys.modules, module, None)
+        monkeypatch.setitem(sys.modules, f"{module}.exceptions", None)
+    for ask in (lambda: load_model(f"models:/{name}/2"), lambda: check_version(name, "2")):
+        with pytest.raises(ModelError, match="pip install boto3") as refused:
+            ask()
+        assert not isinstance(refused.value, UnreadableModelError)
+        assert "\n" not in str(refused.value)
+
+
+def test_files_that_can_not_be_fetched_now_are_not_files_that_are_gone(at_home, monkeypatch):
+    class ClientError(Exception):
+        """As clients of stores raise: none of Python's or MLflow's own."""
+
+    def unanswered(*_args, **_kwargs):
+        raise ClientError("503\nslow down")
+
+    import mlflow.artifacts
+
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", unanswered)
+    for ask in (lambda: load_model("models:/hitfinder/1"), lambda: check_version("hitfinder", "1")):
+        with pytest.raises(
+            ModelError, match=r"models:/hitfinder/1: can't be fetched from .* \(503 slow down\)"
+        ) as refused:
+            ask()
+        assert not isinstance(refused.value, UnreadableModelError)
+    monkeypatch.setattr(mlflow.artifacts, "list_artifacts", lambda **_: [])
+    with pytest.raises(UnreadableModelError, match="found none that can be read"):
+        load_model("models:/hitfinder/1")
+
+
+def test_an_address_is_shown_without_user_and_password(elsewhere, monkeypatch, run):
+    assert shown_uri("postgresql://me:se@cret@host/mlflow") == "postgresql://***@host/mlflow"
+    assert shown_uri("https://token@host:5000/") == "https://***@host:5000/"
+    assert shown_uri("sqlite:////a/b@c/mlflow.db") == "sqlite:////a/b@c/mlflow.db"
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        uri = f"http://me:secret@127.0.0.1:{server.getsockname()[1]}"
+        from mlflow.exceptions import MlflowException
+
+        with pytest.raises(ModelError, match="MLflow refused") as refused, speaking_to(uri):
+            raise MlflowException(f"API request to {uri}/api/2.0 failed")
+    assert "secret" not in str(refused.value)
+
+    model = fitted()[1]
+    registered = recording_module.Registered("hitfinder", "1", "run", ("champion",), uri, "models:/hitfinder/1")
+    monkeypatch.setattr("hitfinder.training.fit", lambda *_, **__: model)
+    monkeypatch.setattr("hitfinder.registry.register", lambda *_, **__: (model, registered))
+    for words in (["train", "--signals", "s.csv", "--skus", "k.csv"], ["demo", "--out", "demo", "--weeks", "3"]):
+        status, out, _ = run(*words)
+        assert status == 0
+        assert "***@127.0.0.1" in out
+        assert "secret" not in out
 
 
 def test_without_a_registry_loading_says_so_and_makes_none(elsewhere):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ import hitfinder as hf
 from hitfinder.errors import HitfinderError, ModelError, NotEnoughHistoryError
 from hitfinder.gate import gate_admitted
 from hitfinder.locks import only_one
+from hitfinder.registry import recording as recording_module
 from hitfinder.registry.promotion import roll_back, standing
 from hitfinder.registry.tracking import open_client
 from hitfinder.replays import shuffled
@@ -67,7 +70,7 @@ def again(tables, week, store, **more):
 
 
 def runs_of(store, experiment="hitfinder"):
-    client = open_client(f"sqlite:///{Path(store).absolute()}/mlflow.db")
+    client = client_of(store)
     place = client.get_experiment_by_name(experiment).experiment_id
     return {run.info.run_id: run for run in client.search_runs([place])}
 
@@ -141,6 +144,91 @@ def _die(*_args, **_kwargs):
     raise KeyboardInterrupt
 
 
+def client_of(store):
+    return open_client(f"sqlite:///{Path(store).absolute()}/mlflow.db")
+
+
+def files_of(store, name, number):
+    location = client_of(store).get_model_version_download_uri(name, number)
+    return Path(urllib.request.url2pathname(location.removeprefix("file://"))) / "artifacts" / "model"
+
+
+def test_a_champion_that_can_not_be_opened_keeps_nobody_out(tables, tmp_path):
+    store = tmp_path / "store"
+    again(tables, 6, store)
+    place = files_of(store, "hitfinder", "1")
+    # As after a change of the format.
+    values = (place / "model.json").read_text("utf-8")
+    (place / "model.json").write_text(values.replace('"format":', '"format": 10'), encoding="utf-8")
+    soon = again(tables, 10, store, min_batches=99)
+    assert (soon.outcome, soon.champion) == ("waiting", "1")
+    assert "batches have closed, it takes 99; version 1 is champion but can't be opened" in soon.reason
+    shutil.rmtree(place)
+    done = again(tables, 10, store)
+    assert (done.outcome, done.champion) == ("promoted", "2"), done.reason
+    assert "version 1 is champion but can't be opened, so nothing was held against it" in done.reason
+    assert ("champion", "hitfinder/1", "hitfinder/2") in done.changes
+    tags = client_of(store).get_model_version("hitfinder", "2").tags
+    assert (tags["gate"], tags["gate_against"], tags["champion_before"]) == ("passed", "1", "1")
+    with pytest.raises(ModelError, match="version 1 was champion before version 2, but can't be opened"):
+        roll_back(folder_for_store=store)
+    assert standing(folder_for_store=store).champion == "2"
+
+
+def test_killed_between_the_two_aliases_of_a_first_version_it_is_started_again(tables, tmp_path, monkeypatch):
+    store = tmp_path / "store"
+
+    def half(client, name, number):
+        client.set_registered_model_alias(name, "challenger", number)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recording_module, "_set_aliases", half)
+        with pytest.raises(KeyboardInterrupt):
+            again(tables, 6, store)
+    assert standing(folder_for_store=store).champion is None
+    done = again(tables, 6, store)
+    assert (done.outcome, done.version, done.champion) == ("first", "hitfinder/1", "1")
+    # It is not done while nobody is champion, whatever a run says.
+    client_of(store).delete_registered_model_alias("hitfinder", "champion")
+    assert again(tables, 6, store).outcome == "first"
+    assert again(tables, 6, store).outcome == "unchanged"
+
+
+def test_one_question_that_mlflow_does_not_answer_fails_the_run_and_the_next_call_starts_over(
+    tables, tmp_path, monkeypatch
+):
+    store = tmp_path / "store"
+    again(tables, 6, store)
+
+    def unanswered(*_args, **_kwargs):
+        raise ModelError("http://mlflow: MLflow refused (503)")
+
+    for question in ("standing", "open_champion", "load_model"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"hitfinder.routines.retrain.{question}", unanswered)
+            with pytest.raises(ModelError, match="503"):
+                again(tables, 7, store)
+    assert standing(folder_for_store=store).challenger == "1"
+    assert (again(tables, 7, store).outcome, standing(folder_for_store=store).challenger) == ("waiting", "2")
+
+
+def test_what_is_registered_is_described_by_the_tables_that_it_was_fitted_on(tables, tmp_path):
+    signals, skus, moment = known(tables, 6)
+    paths = [str(tmp_path / f"{name}.parquet") for name in ("signals", "skus")]
+    for path, table in zip(paths, (signals, skus), strict=True):
+        table.to_parquet(path, index=False)
+
+    def meanwhile(words):
+        if words == "registering":  # new signals come in
+            signals.head(50).to_parquet(paths[0], index=False)
+
+    done = retrain(*paths, SETTINGS, as_of=moment, folder_for_store=tmp_path / "store", progress=meanwhile)
+    tags = client_of(tmp_path / "store").get_model_version("hitfinder", "1").tags
+    assert tags["data_signals_rows"] == str(len(signals))
+    assert tags["data_digest"] == runs_of(tmp_path / "store")[done.run_id].data.tags["data_digest"]
+
+
 def test_a_folder_that_can_not_be_made_is_refused_in_a_line(tables, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(HitfinderError, match="can't be made"):
@@ -175,6 +263,27 @@ def test_two_in_different_folders_with_one_server_share_a_lock(tmp_path, monkeyp
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     assert lock_of("hitfinder", tmp_path / "a") == lock_of("hitfinder", tmp_path / "b")
     assert lock_of("hitfinder") != lock_of("another")
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        ["http://localhost:5000", "http://127.0.0.1:5000/", "http://LOCALHOST:5000", "http://me:secret@[::1]:5000"],
+        ["https://mlflow.example.com/team", "https://MLflow.example.com:443/team/"],
+        ["sqlite:///mlflow.db", "sqlite:///{here}/mlflow.db", "sqlite:///./mlflow.db", "sqlite:///link/mlflow.db"],
+    ],
+)
+def test_one_store_has_one_lock_however_its_address_is_spelt(tmp_path, monkeypatch, others):
+    (tmp_path / "link").symlink_to(tmp_path)
+    locks = set()
+    for uri in others:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.format(here=tmp_path))
+        locks.add(lock_of("hitfinder").resolve())
+    assert len(locks) == 1
+    for uri in ("http://localhost:5001", "http://localhost:5000/other", "sqlite:///other.db", "postgresql://a:b@c/d"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        locks.add(lock_of("hitfinder").resolve())
+    assert len(locks) == 5
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,13 @@ from hypothesis import strategies as st
 
 import hitfinder as hf
 from hitfinder.admission import admit
+from hitfinder.decided import decide_once
+from hitfinder.deciding import coin
 from hitfinder.errors import DataError
 from hitfinder.features import set_scope
 from hitfinder.gate import unseen_batches
 from hitfinder.labels import label
+from hitfinder.livetest import plan_round
 from hitfinder.metrics import list_metrics
 from hitfinder.promise import forward_losses, promise_stop
 from hitfinder.selection import Selection, weigh_seen, weighted_standing
@@ -108,6 +112,43 @@ def test_the_chances_of_a_path_multiply_and_one_that_is_missing_counts_as_chosen
     assert rows[2]["sku_id"] not in weight.index  # those drawn in its stead stand for it
     assert weight[rows[4]["sku_id"]] == pytest.approx(plain)
     assert facts.cut_off == 1
+
+
+def test_who_was_drawn_still_stands_for_the_others_after_rounds_of_the_same_record(market, weigh, tmp_path):
+    """Lists and rounds share a record: a round that stops all it may leaves the drawn SKU seen, at its chance."""
+    record, batch = tmp_path / "decisions.parquet", market.skus["batch_id"].iloc[0]
+    mine = market.skus[market.skus["batch_id"] == batch]
+    coins = {sku_id: coin(0, batch, sku_id) for sku_id in mine["sku_id"].iloc[5:]}
+    drawn = min(coins, key=coins.get)
+    share = coins[drawn] + 1e-9
+    moment = mine["launched_at"].max() + 2 * DAY
+    ranked = pd.DataFrame({"sku_id": mine["sku_id"], "batch_id": batch, "hit_probability": 0.1, "expected_value": 1.0,
+                           "action": ["test"] * 5 + ["stop"] * (len(mine) - 5), "reason_1": "", "reason_2": "",
+                           "reason_3": "", "model_version": "m/1", "as_of": moment})  # fmt: skip
+    policy = parse_settings({**SETTINGS, "policy": {"explore_share": share}})
+    decide_once(ranked, policy, decisions=record, decided_at=moment)
+    before = weigh(str(record))[2]
+
+    def planner(model, signals, skus, *_args, stopped, kept, **_limits):
+        ids = skus.to_pandas()["sku_id"]
+        stays = ids.isin([*kept, *mine["sku_id"].iloc[:5]])
+        return pd.DataFrame({"sku_id": ids, "exposures": np.where(stays, 10, 0), "hit_probability": 0.1,
+                             "action": np.where(stays, "test", "stop")})  # fmt: skip
+
+    model = SimpleNamespace(settings=policy, promises={}, version="m/1", rates=pd.DataFrame({"rate": ["x_per_day"]}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of those stopped
+        plan_round(model, market.signals, market.skus, decisions=record, out=[tmp_path / "plan.csv"], number=1,
+                   rounds=6, budget=10_000, batch=batch, as_of=moment + DAY, planner=planner)  # fmt: skip
+    # A round is decided now; in the history that is weighed, it was the day after.
+    rows = pd.read_parquet(record)
+    rounds = rows["reason"].str.startswith("test=")
+    assert rounds.sum() == len(mine)
+    _, after, facts = weigh(rows.assign(decided_at=rows["decided_at"].mask(rounds, moment + DAY)), max_weight=1e6)
+    assert (facts.seen, facts.cut_off, facts.by_chance) == (before.seen, before.cut_off, 1)
+    assert facts.cut_off == len(mine) - 6
+    weight = after.set_index("sku_id")["weight"]
+    assert weight[drawn] / weight[mine["sku_id"].iloc[0]] == pytest.approx(1 / share)
 
 
 def test_who_is_stopped_late_has_shown_what_it_is_worth(market, weigh):

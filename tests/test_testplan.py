@@ -121,7 +121,7 @@ def test_a_plan_has_the_columns_of_the_contract_and_every_sku_once_in_order():
         {"exposures": 7, "rounds_left": 1},
         {"exposures": 0},
         {"exposures": 2, "rounds_left": 5},
-        {"exposures": 10**12, "rounds_left": 1, "exposure_cap": 1_111},
+        {"exposures": 10**11, "rounds_left": 1, "exposure_cap": 1_111},
         {"slots": 1},
         {"slots": 500, "exposure_cap": 900},
         {"exposure_cap": 0},
@@ -186,6 +186,58 @@ def test_who_is_stopped_gets_nothing_and_only_who_has_been_seen_can_be_stopped()
     assert not all_stopped.loc[all_stopped["action"] == "stop", "exposures"].any()
     # It alone may be shown, up to the cap.
     assert all_stopped["exposures"].sum() == min(ASKED["exposures"] // 3, ASKED["exposure_cap"])
+
+
+def test_who_is_stopped_elsewhere_gets_nothing_and_the_others_get_what_it_would_have_had():
+    given = plain().set_index("sku_id")["exposures"]
+    best = given.nlargest(3).index.tolist()
+    found = planned(stopped=[*best, "nobody"]).set_index("sku_id")
+    assert found.loc[best, "action"].tolist() == ["stop"] * 3
+    assert not found.loc[best, "exposures"].any()
+    assert found["exposures"].sum() >= 0.95 * given.sum()
+    same(found["hit_probability"].to_frame(), plain().set_index("sku_id")["hit_probability"].to_frame())
+    everybody = planned(stopped=given.index)
+    assert set(everybody["action"]) == {"stop"}
+    assert not everybody["exposures"].any()
+    same(planned(stopped=(), kept=()), plain())
+
+
+def test_none_of_the_slots_is_for_who_is_stopped_elsewhere():
+    """The rest is planned as if the batch held no others."""
+    likely = plain().nlargest(ASKED["slots"], "hit_probability")["sku_id"].tolist()
+    others = ~plain()["sku_id"].isin(likely)
+    assert planned(stopped=likely).loc[others, "exposures"].sum() > plain().loc[others, "exposures"].sum()
+
+
+def test_whom_a_coin_keeps_is_not_stopped_and_is_planned_like_any_other():
+    stopped = plain().loc[plain()["action"] == "stop", "sku_id"].tolist()
+    found = planned(kept=stopped[:2]).set_index("sku_id")
+    assert found.loc[stopped[:2], "action"].tolist() == ["test", "test"]
+    assert set(found.loc[stopped[2:], "action"]) == {"stop"}
+    assert (found.loc[stopped[:2], "exposures"] <= ASKED["exposure_cap"]).all()
+    # A stop goes before.
+    assert set(planned(kept=stopped, stopped=stopped).set_index("sku_id").loc[stopped, "action"]) == {"stop"}
+    # What it is given depends on what is believed of it: here all that there is.
+    alone = planned(kept=stopped[:1], stopped=plain()["sku_id"][plain()["sku_id"] != stopped[0]], rounds_left=1)
+    assert alone.set_index("sku_id").loc[stopped[0], "exposures"] > 0
+
+
+@pytest.mark.parametrize("name", ["exposures", "rounds_left", "slots", "exposure_cap"])
+@pytest.mark.parametrize(
+    "number", [10**11 + 1, 10**30, 10**400, np.uint64(2**63)], ids=["just", "1e30", "1e400", "u64"]
+)
+def test_numbers_that_nobody_can_buy_are_refused_in_one_line(name, number):
+    with pytest.raises(DataError, match=f"{name}: expected at most 100,000,000,000, got more") as refused:
+        planned(**{name: number})
+    assert "\n" not in str(refused.value)
+
+
+def test_the_largest_numbers_keep_the_contract():
+    most = dict.fromkeys(ASKED, 10**11)
+    found = planned(**{**most, "rounds_left": 1})
+    assert 0 < found["exposures"].sum() <= 10**11
+    assert (found["exposures"] >= 0).all()
+    assert not planned(**most)["exposures"].sum() > 1
 
 
 def test_a_plan_stops_by_its_own_threshold_and_scales_by_that_of_the_list():

@@ -105,7 +105,8 @@ def decide_once(
         The record, a ``.parquet`` or ``.csv`` file with the contract's columns; made where there is none. Rows of
         others stay.
     decided_at
-        The moment of the decision, UTC; default: now. A later moment is taken where the record has one already.
+        The moment of the decision, UTC; default: now; at most a day from now. A later moment is taken where the record
+        has one already.
     language
         `en` or `zh`, for the words on the list.
 
@@ -133,15 +134,15 @@ def decide_once(
         told = read_overrides(overrides, set(ranked["sku_id"])) if overrides is not None else {}
         later = {k: v for k, v in told.items() if k in decided and not _holds(v, decided[k])}
         fresh = ranked[~ranked["sku_id"].isin(list(decided))]
+        rows = SCHEMA.empty_table()
         if later or len(fresh):
             _refuse_older(held, ranked, str(record.path))
-        first = {k: v for k, v in told.items() if k not in decided}
-        new = [
-            decide(fresh, earlier, settings, decided_at=moment, overrides=_as_table(first)),
-            _amended(ranked, decided, later, moment),
-        ]
-        rows = pa.concat_tables(pa.Table.from_pandas(part, schema=SCHEMA, preserve_index=False) for part in new)
-        if rows.num_rows:
+            first = {k: v for k, v in told.items() if k not in decided}
+            new = [
+                decide(fresh, earlier, settings, decided_at=moment, overrides=_as_table(first)),
+                _amended(ranked, decided, later, moment),
+            ]
+            rows = pa.concat_tables(pa.Table.from_pandas(part, schema=SCHEMA, preserve_index=False) for part in new)
             record.append(rows)
             held = lists_of(pa.concat_tables([record.table, rows]).to_pandas())
     mine = _of_this_list(held, ranked).drop_duplicates("sku_id", keep="last")

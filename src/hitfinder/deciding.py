@@ -41,6 +41,7 @@ __all__ = [
     "lists_of",
     "moment_of",
     "row_of",
+    "standing",
     "table_of",
 ]
 
@@ -57,6 +58,8 @@ PARTS = (
     r"^list=(?P<list>[^;]*);as_of=(?P<as_of>[^;]*);model=(?P<model_action>scale|test|stop);because=(?P<because>[^;]*);"
     r"hit_probability=(?P<hit_probability>[^;]*);expected_value=(?P<expected_value>[^;]*)(?:;note=(?P<note>[^;]*))?$"
 )
+# Clocks differ by some hours.
+GRACE = pd.Timedelta(days=1)
 NEEDED = ("sku_id", "batch_id", "hit_probability", "expected_value", "action", "model_version", "as_of")
 
 
@@ -94,7 +97,7 @@ def decide(
     settings
         `policy.explore_share` and `seed`.
     decided_at
-        The moment of the decision, UTC.
+        The moment of the decision, UTC; at most a day from now.
     overrides
         What people decided: `sku_id, action, decided_by, reason`; see `overrides.read_overrides`.
 
@@ -110,11 +113,12 @@ def decide(
     Raises
     ------
     DataError
-        The list is none of `rank`, it was made after `decided_at`, or an override names a SKU that is not on it.
+        The list is none of `rank`, it was made after `decided_at`, that is still to come, or an override names a SKU
+        that is not on the list.
     """
     check_list(ranked)
     moment = moment_of(decided_at)
-    if len(ranked) and ranked["as_of"].max() > moment + pd.Timedelta(days=1):  # clocks differ by some hours
+    if len(ranked) and ranked["as_of"].max() > moment + GRACE:
         raise DataError(
             f"decided_at: expected a moment after that of the list's knowledge ({ranked['as_of'].max()}), got {moment}"
         )
@@ -196,14 +200,21 @@ def _before(held: pd.DataFrame, ranked: pd.DataFrame) -> dict[str, dict[str, Any
     """Return for each SKU with an earlier list: its last action, and how its coin fell."""
     this = ranked.drop_duplicates("sku_id").set_index("sku_id")["as_of"]
     mine = held[held["sku_id"].isin(this.index)]
-    mine = mine[mine["as_of"].to_numpy() < this.reindex(mine["sku_id"]).to_numpy()]
+    return standing(mine[mine["as_of"].to_numpy() < this.reindex(mine["sku_id"]).to_numpy()])
+
+
+def standing(lists: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return for each SKU of decided lists how it stands: its last `action`, and whether a coin `drawn` or `passed` it.
+
+    `lists` is what `lists_of` returns.
+    """
     return {
         str(sku_id): {
             "action": rows["action"].iloc[-1],
             "drawn": bool((rows["because"] == DRAWN).any()),
             "passed": bool((rows["because"] == PASSED).any()),
         }
-        for sku_id, rows in mine.groupby("sku_id", sort=False)
+        for sku_id, rows in lists.groupby("sku_id", sort=False)
     }
 
 
@@ -258,9 +269,15 @@ def moment_of(given: Any) -> pd.Timestamp:
     Raises
     ------
     DataError
-        It is none.
+        It is none, or still to come: what is decided before it would be hidden behind it.
     """
     moment = pd.to_datetime(given, errors="coerce")
     if not isinstance(moment, pd.Timestamp):
         raise DataError(f"decided_at: expected a moment such as 2025-01-06 or 2025-01-06T10:00, got {given!r}")
-    return moment.tz_convert("UTC").tz_localize(None) if moment.tz is not None else moment
+    moment = moment.tz_convert("UTC").tz_localize(None) if moment.tz is not None else moment
+    if moment > pd.Timestamp.now(tz="UTC").tz_localize(None) + GRACE:
+        raise DataError(
+            f"decided_at: expected a moment that has come, got {moment}; give when it was decided, or mend the record "
+            "where that holds such a moment"
+        )
+    return moment

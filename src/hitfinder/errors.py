@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["DataError", "HitfinderError", "ModelError", "NotEnoughHistoryError", "SettingsError"]
+__all__ = [
+    "DataError",
+    "HitfinderError",
+    "ModelError",
+    "NotEnoughHistoryError",
+    "NotRegisteredError",
+    "SettingsError",
+    "UnreadableModelError",
+]
 
 
 class HitfinderError(Exception):
@@ -23,3 +31,11 @@ class NotEnoughHistoryError(DataError):
 
 class ModelError(HitfinderError):
     """A saved or registered model that is not there, not whole, or not one of ours."""
+
+
+class NotRegisteredError(ModelError):
+    """A name, a version or an alias that the registry does not hold; whoever could not ask it gets a ModelError."""
+
+
+class UnreadableModelError(ModelError):
+    """A model whose files are gone, broken or of another format: to ask again does not help."""

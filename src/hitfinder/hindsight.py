@@ -25,11 +25,12 @@ from hitfinder.features import moment_of_knowledge, set_scope
 from hitfinder.labels import label, parse_metric
 from hitfinder.offpolicy import total_range
 from hitfinder.report.hindsight import say_hindsight
+from hitfinder.report.words import check_language
 from hitfinder.selection import weigh_seen
 from hitfinder.settings import Settings, parse_duration
 from hitfinder.warehouse import TableLike, frame, load_sql, open_warehouse
 
-__all__ = ["LEVEL", "Hindsight", "hindsight"]
+__all__ = ["LEVEL", "Hindsight", "hindsight", "judged_by"]
 
 LEVEL = 0.9
 # From fewer drawn SKUs than these, no sum of money is put down for the rest.
@@ -43,6 +44,18 @@ SUMMARY_COLUMNS = (
     "stopped_unknown", "missed", "missed_low", "missed_high", "value_kept", "value_missed", "value_missed_low",
     "value_missed_high", "spend", "spend_on_losers",
 )  # fmt: skip
+WORDS = {
+    "en": {
+        "top_share": "the top {value:.15g} % by {metric}",
+        "min_value": "{metric} of {value:.15g} or more",
+        "judged": "Test window {test_window}, outcome window {outcome_window}; hits: {hits}; settings: {whose}",
+    },
+    "zh": {
+        "top_share": "{metric} 前 {value:.15g}%",
+        "min_value": "{metric} 不低于 {value:.15g}",
+        "judged": "测款期 {test_window}，结果观察期 {outcome_window}；爆款：{hits}；设置来源：{whose}",
+    },
+}
 RAISED = {("stop", "test"), ("stop", "scale"), ("test", "scale")}
 
 
@@ -174,6 +187,21 @@ def hindsight(
         people=pd.DataFrame(people, columns=["model_action", "action", "skus", "seen", "hits", "value", "spend"]),
         told=told,
     )
+
+
+def judged_by(settings: Settings, whose: str, language: str = "en") -> str:
+    """Say in one line by which windows and share lists are judged, and whose settings these are.
+
+    Examples
+    --------
+    >>> judged_by(Settings(), "the defaults")
+    'Test window 7d, outcome window 28d; hits: the top 5 % by revenue; settings: the defaults'
+    """
+    check_language(language)
+    words, label = WORDS[language], settings.to_dict()["label"]
+    rule = "min_value" if label.get("min_value") is not None else "top_share"
+    value = label[rule] * 100 if rule == "top_share" else label[rule]
+    return words["judged"].format(**label, hits=words[rule].format(value=value, metric=label["metric"]), whose=whose)
 
 
 def _bearing(

@@ -15,12 +15,26 @@ from hitfinder.reasons import reasons
 from hitfinder.tables import SKUS
 from hitfinder.warehouse import TableLike, execute, open_warehouse
 
-__all__ = ["RANKED_COLUMNS", "described", "newest_batch", "only_batch", "rank", "score", "sku_columns"]
+__all__ = [
+    "BY_LAUNCH",
+    "RANKED_COLUMNS",
+    "batches_by_launch",
+    "described",
+    "newest_batch",
+    "only_batch",
+    "rank",
+    "score",
+    "sku_columns",
+]
 
 RANKED_COLUMNS = (
     "rank", "sku_id", "batch_id", "hit_probability", "hit_probability_low", "hit_probability_high", "expected_value",
     "action", "reason_1", "reason_2", "reason_3", "model_version", "as_of",
 )  # fmt: skip
+
+# Where a list remembers its batches in order of launch: a launch may be known from signals only, which no column of it
+# shows.
+BY_LAUNCH = "batches_by_launch"
 
 
 def rank(
@@ -94,7 +108,9 @@ def rank(
         ranked["expected_value_low"], ranked["expected_value_high"] = model.value_interval(value)
     ranked = ranked.iloc[order]
     ranked.insert(0, "rank", np.arange(1, len(ranked) + 1))
-    return ranked.reset_index(drop=True)
+    ranked = ranked.reset_index(drop=True)
+    ranked.attrs[BY_LAUNCH] = table.attrs[BY_LAUNCH]
+    return ranked
 
 
 def only_batch(ranked: pd.DataFrame, skus: TableLike, batch: str) -> pd.DataFrame:
@@ -118,13 +134,50 @@ def only_batch(ranked: pd.DataFrame, skus: TableLike, batch: str) -> pd.DataFram
 def newest_batch(ranked: pd.DataFrame, skus: TableLike) -> str:
     """Name the batch that was launched last by the list's moment, of those on it; without launches, the last by name.
 
-    On a list with `as_of`, a launch that was only planned then is none yet, unless there are no others.
+    A list of `rank` knows its launches, also those that only signals show; for another one `skus` tells them. On a list
+    with `as_of`, a launch that was only planned then is none yet, unless there are no others.
     """
+    here = set(ranked["batch_id"])
+    if known := [name for name in ranked.attrs.get(BY_LAUNCH, ()) if name in here]:
+        return str(known[-1])
     launches = sku_columns(skus).set_index("sku_id")["launched_at"].reindex(ranked["sku_id"]).to_numpy()
     rows = ranked.assign(launched_at=launches)
     begun = rows.loc[~(rows["launched_at"] > rows["as_of"])] if "as_of" in rows else rows
     newest = (begun if len(begun) else rows).groupby("batch_id")["launched_at"].max()
     return str(newest.idxmax() if newest.notna().any() else max(newest.index))
+
+
+def batches_by_launch(con: Any, *, planned: bool) -> list[str]:
+    """Return the batches of the catalog in order of their launch, the newest last.
+
+    Parameters
+    ----------
+    con
+        After `features.set_scope`.
+    planned
+        Whether a launch after the moment of knowledge counts; otherwise batches with no other come first.
+
+    Returns
+    -------
+    list of str
+        Without batches of which neither a launch nor a signal is known: to the catalog they are launched now, which
+        says nothing of when they will be.
+    """
+    begun = "null" if planned else "max(catalog.launched_at) filter (where catalog.launched_at <= scope.as_of)"
+    rows = execute(
+        con,
+        f"""
+        select catalog.batch_id, {begun} as begun, max(catalog.launched_at) as launched
+        from catalog
+        cross join scope
+        where
+            catalog.sku_id in (select sku_id from skus where launched_at is not null)
+            or catalog.sku_id in (select sku_id from reports)
+        group by catalog.batch_id
+        order by begun asc nulls first, launched asc, catalog.batch_id desc
+        """,
+    ).fetchall()
+    return [str(row[0]) for row in rows]
 
 
 def sku_columns(skus: TableLike) -> pd.DataFrame:
@@ -156,7 +209,9 @@ def described(
         look_at(con)
         count_pairs(con, list(model.rates["rate"]))
         rows = execute(con, "select * from skus order by sku_id").df()
-        return model.describe(features(con, model.rates), rows)
+        table = model.describe(features(con, model.rates), rows)
+        table.attrs[BY_LAUNCH] = batches_by_launch(con, planned=False)
+        return table
     finally:
         con.close()
 

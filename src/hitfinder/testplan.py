@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from hitfinder.errors import DataError, ModelError
 from hitfinder.features import on_impressions
 from hitfinder.models.hit_model import HitModel, check_model
 from hitfinder.ranking import described
+from hitfinder.tables import MAX_AMOUNT
 from hitfinder.warehouse import TableLike
 
 __all__ = ["PLANNED_COLUMNS", "plan"]
@@ -30,6 +32,8 @@ def plan(
     rounds_left: int = 5,
     slots: int = 10,
     exposure_cap: int = 1_000,
+    stopped: Collection[str] = (),
+    kept: Collection[str] = (),
 ) -> pd.DataFrame:
     """Plan the next round of a running test.
 
@@ -51,6 +55,10 @@ def plan(
         How many SKUs can be scaled in the end.
     exposure_cap
         The most exposures that a SKU may have in all, those so far included.
+    stopped
+        SKUs that were stopped elsewhere, such as by a list: they get nothing, and none of the slots is theirs.
+    kept
+        SKUs that are kept on trial elsewhere, such as by a coin: the plan does not stop them.
 
     Returns
     -------
@@ -73,6 +81,8 @@ def plan(
     for name, (value, least) in limits.items():
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise DataError(f"{name}: expected a whole number of {least} or more, got {value!r}")
+        if value > MAX_AMOUNT:
+            raise DataError(f"{name}: expected at most {MAX_AMOUNT:,}, got more; give a number that can be bought")
     if model.belief is None:
         raise ModelError("the model holds nothing to plan a test by; fit it again with this version")
     # A batch is small: waking threads takes longer than its sums.
@@ -83,15 +93,18 @@ def plan(
     bought = _bought(model, table)
     margin = model.margin(table)
     # By what it has shown: what a SKU is called changes nobody's exposures.
-    stop = model.stops(table, bought)
+    halted = table["sku_id"].isin(list(stopped)).to_numpy(dtype=bool)
+    stop = halted | (model.stops(table, bought) & ~table["sku_id"].isin(list(kept)).to_numpy(dtype=bool))
     rounds = _rounds(bought, int(exposures), int(rounds_left))
     scale = (margin >= model.thresholds["scale"]) & (bought > 0)
     shut = stop | _unknown(model, table) | _sold_out(table)
     room = np.where(shut, 0.0, np.maximum(exposure_cap - bought, 0.0))
-    wanted = allocate(
-        model.belief.mean(table),
-        model.belief.doubt(table),
-        room,
+    wanted = np.zeros(len(table), dtype=np.int64)
+    # Without those stopped elsewhere: the border is drawn between those that can still be scaled.
+    wanted[~halted] = allocate(
+        model.belief.mean(table)[~halted],
+        model.belief.doubt(table)[~halted],
+        room[~halted],
         round_budget(int(exposures), int(rounds_left)),
         int(slots),
         int(rounds_left),

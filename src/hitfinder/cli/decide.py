@@ -10,12 +10,13 @@ from hitfinder.cli.options import (
     a_model,
     as_of_option,
     check_record,
+    duration_of,
     language_option,
     moment_of,
     outcomes_option,
     path_out,
-    settings_file,
-    settings_of,
+    settings_or_champions,
+    settings_or_models,
     signals_and_skus,
     tables_of,
     working,
@@ -79,8 +80,7 @@ def decide(
     if overrides is not None:
         read_overrides(str(overrides), None)  # what is wrong with it is said before the work
     fitted = load_model(model)
-    beside = settings_path is not None or (data is not None and (data / "hitfinder.toml").is_file())
-    settings = settings_of(settings_path, data) if beside else fitted.settings
+    settings = settings_or_models(settings_path, data, fitted)
     with working("Deciding"):
         ranked = put_in_order(fitted, signals, skus, as_of=moment, language=language)
         ranked = only_batch(ranked, skus, batch)
@@ -100,7 +100,12 @@ def decide(
 
 @click.command()
 @signals_and_skus
-@settings_file
+@click.option(
+    "--settings",
+    "settings_path",
+    type=path_out,
+    help="Settings (TOML); without, those beside the data, else the champion's, else the defaults.",
+)
 @the_record
 @outcomes_option
 @as_of_option
@@ -121,21 +126,25 @@ def hindsight(
 ) -> None:
     """Hold past lists against what happened: hits found and missed, false alarms, money, what people changed."""
     from hitfinder.hindsight import hindsight as look_back
+    from hitfinder.hindsight import judged_by
     from hitfinder.report.hindsight import check_form, write_hindsight
 
     signals, skus = tables_of(data, signals, skus)
     for path in out:
         check_form(path)
     check_record(decisions)
+    duration_of(since, "--since")  # else what is no duration would be refused as data are
+    settings, whose = settings_or_champions(settings_path, data)
     with working("Looking back"):
         done = look_back(
             str(decisions),
             signals,
             skus,
-            settings_of(settings_path, data),
+            settings,
             outcomes=outcomes,
             as_of=moment_of(as_of),
             since=since,
         )
+    click.echo(judged_by(settings, whose, language))
     click.echo(done.say(language))
     wrote([write_hindsight(done.to_dict(), path, language=language) for path in out])

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from hitfinder.cli.options import path_out, settings_of, working, wrote
+from hitfinder.cli.options import duration_of, path_out, settings_of, working, wrote
+from hitfinder.ingest import FORMATS
 
 __all__ = ["ingest"]
 
@@ -14,7 +15,14 @@ __all__ = ["ingest"]
 @click.command()
 @click.argument("sources", nargs=-1, required=True)
 @click.option("--into", type=path_out, required=True, help="Folder to write or to add to.")
-@click.option("--format", "form", default="auto", show_default=True, help="What the files are; auto looks at them.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="auto",
+    show_default=True,
+    help="What the files are; auto looks at them.",
+)
 @click.option("--settings", "settings_path", type=path_out, help="Settings; their period is that of the rows.")
 @click.option("--mapping", type=path_out, help="TOML that names other columns, events or headers.")
 @click.option("--burn-in", help="SKUs first seen this early in the log (such as 28d) are old stock, not launches.")
@@ -36,8 +44,8 @@ def ingest(
     before the orders of the new files, so give the weeks before along.
     """
     from hitfinder.ingest import ingest as read
-    from hitfinder.settings import parse_duration
 
+    length = duration_of(burn_in, "--burn-in")
     with working("Reading"):
         done = read(
             list(sources),
@@ -45,7 +53,7 @@ def ingest(
             into=into,
             settings=settings_of(settings_path),
             mapping=mapping,
-            burn_in=parse_duration(burn_in) if burn_in else None,
+            burn_in=length,
             channel=channel,
             skus=skus,
         )

@@ -74,6 +74,7 @@ def train(
     """
     from hitfinder.registry import register
     from hitfinder.registry.runs import recorded
+    from hitfinder.registry.tracking import shown_uri
     from hitfinder.registry.tuned import log_tuning, study_beside_store, tag_fit
     from hitfinder.training import fit
 
@@ -116,7 +117,7 @@ def train(
                 tag_fit(run, registered, tuned)
     click.echo(
         f"registered {registered.name} version {registered.version} ({', '.join(registered.aliases)}) "
-        f"in {registered.tracking_uri}, run {registered.run_id}"
+        f"in {shown_uri(registered.tracking_uri)}, run {registered.run_id}"
     )
     if tuned is not None:
         click.echo(f"   {model.report['tuning']['remark']}")

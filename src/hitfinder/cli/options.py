@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
-from hitfinder.errors import DataError, SettingsError
+from hitfinder.errors import DataError, NotRegisteredError, SettingsError
 from hitfinder.settings import Settings, load_settings, parse_duration
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "say_report",
     "settings_file",
     "settings_of",
+    "settings_or_champions",
     "settings_or_models",
     "shares",
     "signals_and_skus",
@@ -56,10 +58,9 @@ def shares(_context: click.Context, _option: click.Parameter, text: str | None) 
     return shares
 
 
+CHAMPION = "models:/hitfinder@champion"
 # What several verbs take.
-a_model = click.option(
-    "--model", default="models:/hitfinder@champion", show_default=True, help="A registered model, or a model's folder."
-)
+a_model = click.option("--model", default=CHAMPION, show_default=True, help="A registered model, or a model's folder.")
 as_of_option = click.option("--as-of", help="The moment of knowledge, UTC; default: when the newest signal was known.")
 settings_file = click.option(
     "--settings", "settings_path", type=path_out, help="Settings (TOML); without, the defaults."
@@ -104,6 +105,22 @@ def settings_or_models(path: Path | None, data: Path | None, model: Any) -> Sett
     """Return the settings asked for; else those beside the data, else those that the model was fitted with."""
     given = path is not None or (data is not None and (data / "hitfinder.toml").is_file())
     return settings_of(path, data) if given else model.settings
+
+
+def settings_or_champions(path: Path | None, data: Path | None) -> tuple[Settings, str]:
+    """Return the settings that a verb with the champion would take, and whose they are; the defaults without one."""
+    from hitfinder.registry import load_model
+
+    if path is None and data is not None and (data / "hitfinder.toml").is_file():
+        path = data / "hitfinder.toml"
+    if path is not None:
+        return load_settings(path), str(path)
+    try:
+        champion = load_model(CHAMPION)
+    except NotRegisteredError as error:
+        warnings.warn(f"no settings given and no champion to take them from ({error})", UserWarning, stacklevel=2)
+        return Settings(), "the defaults"
+    return champion.settings, champion.version
 
 
 def moment_of(text: str | None) -> pd.Timestamp | None:

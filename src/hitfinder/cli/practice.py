@@ -52,6 +52,7 @@ def demo(out: Path, weeks: int, language: str, seed: int) -> None:
     """Simulate a market, train, register, and rank this week's batch."""
     from hitfinder.ranking import rank as put_in_order
     from hitfinder.registry import register
+    from hitfinder.registry.tracking import shown_uri
     from hitfinder.simulate import simulate as make
     from hitfinder.simulate import write_market
     from hitfinder.training import fit
@@ -69,9 +70,8 @@ def demo(out: Path, weeks: int, language: str, seed: int) -> None:
     say_report(model.report)
     with working("3 of 4: registering in MLflow"):
         model, registered = register(model, market.signals, market.skus)
-    click.echo(
-        f"3. Registered as {registered.model_uri} ({', '.join(registered.aliases)}) in {registered.tracking_uri}."
-    )
+    address = shown_uri(registered.tracking_uri)
+    click.echo(f"3. Registered as {registered.model_uri} ({', '.join(registered.aliases)}) in {address}.")
     newest = market.skus[market.skus["launched_at"] == market.skus["launched_at"].max()]
     with working("4 of 4: ranking this week's batch"):
         ranked = put_in_order(model, market.signals, newest, language=language)
@@ -81,7 +81,7 @@ def demo(out: Path, weeks: int, language: str, seed: int) -> None:
     _say_top(ranked)
     _say_truth(ranked, market)
     wrote(written)
-    click.echo("See the runs and pictures with: mlflow ui --backend-store-uri " + registered.tracking_uri)
+    click.echo("See the runs and pictures with: mlflow ui --backend-store-uri " + address)
 
 
 def _say_top(ranked: pd.DataFrame) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ def promote(
     from hitfinder.errors import ModelError
     from hitfinder.gate import gate
     from hitfinder.registry import load_model
+    from hitfinder.registry.loading import open_champion
     from hitfinder.registry.promotion import promote as move
     from hitfinder.registry.promotion import standing
 
@@ -79,12 +81,14 @@ def promote(
     with working("Judging") as tell:
         tell("loading the models")
         candidate = load_model(f"models:/{name}/{number}")
-        champion = load_model(f"models:/{name}/{stands.champion}") if stands.champion is not None else None
+        champion, unopened = open_champion(name, stands.champion) if stands.champion is not None else (None, None)
         own = settings_path is None and not (data is not None and (data / "hitfinder.toml").is_file())
         settings = candidate.settings if own else settings_of(settings_path, data)
         verdict = gate(
             candidate, champion, *tables, settings, outcomes=outcomes, decisions=decisions, as_of=moment, progress=tell
         )
+        if unopened is not None:
+            verdict = replace(verdict, notes=(*verdict.notes, unopened))
         done = move(
             name,
             number,

@@ -154,6 +154,7 @@ def replay(
     if no_track:
         return
     from hitfinder.registry import record_replay
+    from hitfinder.registry.tracking import shown_uri
 
     with working("Recording"):
         recorded = record_replay(
@@ -175,4 +176,4 @@ def replay(
             },
             experiment=experiment,
         )
-    click.echo(f"logged to {recorded.tracking_uri}, run {recorded.run_id}")
+    click.echo(f"logged to {shown_uri(recorded.tracking_uri)}, run {recorded.run_id}")

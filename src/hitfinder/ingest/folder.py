@@ -6,13 +6,14 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from hitfinder.errors import DataError
+from hitfinder.locks import only_one
 from hitfinder.tables import SIGNALS, SKUS
 from hitfinder.warehouse import literal, literal_file, quoted
 
@@ -30,6 +31,9 @@ __all__ = [
 ]
 
 PENDING = ".pending"
+WRITING = ".writing-"
+LOCK = ".ingest.lock"
+LOCK_SECONDS = 60.0
 RECORD = "ingested.json"
 TABLE_FILES = ("rejects", "old_stock", "skus", "signals")
 
@@ -37,10 +41,10 @@ TABLE_FILES = ("rejects", "old_stock", "skus", "signals")
 class Folder:
     """A folder's record as it was when opened."""
 
-    def __init__(self, path: Path, text: str | None) -> None:
+    def __init__(self, path: Path, text: bytes | None) -> None:
         self.path = path
         self.text = text
-        self.record: dict[str, Any] = json.loads(text) if text else {"version": 1, "sources": []}
+        self.record: dict[str, Any] = {"version": 1, "sources": []} if text is None else _record_of(text)
 
     def holds(self, table: str) -> bool:
         """Tell whether the table's file is there."""
@@ -51,6 +55,25 @@ class Folder:
         return f"select * from read_parquet({literal_file(str(self.path / f'{table}.parquet'))})"
 
 
+def _record_of(text: bytes) -> dict[str, Any]:
+    """Read a record.
+
+    Raises
+    ------
+    ValueError
+        It is no JSON, or none of ours.
+    """
+    record = json.loads(text.decode("utf-8"))
+    needed = {"name", "format", "content", "key"}
+    sources = record.get("sources") if isinstance(record, dict) else None
+    if not isinstance(sources, list) or not all(isinstance(one, dict) and needed <= one.keys() for one in sources):
+        raise ValueError(f"no list of sources with {', '.join(sorted(needed))}")
+    for name, inside in (("attribution", {"model"}), ("burn_in", {"length", "until"})):
+        if name in record and not (isinstance(record[name], dict) and inside <= record[name].keys()):
+            raise ValueError(f"{name} without {', '.join(sorted(inside))}")
+    return dict(record)
+
+
 def open_folder(into: str | Path) -> Folder:
     """Open (or make) the folder, and finish what an ingest that crashed had decided.
 
@@ -58,13 +81,17 @@ def open_folder(into: str | Path) -> Folder:
     ------
     DataError
         `into` is a file, can't be written, or holds a record that is none of ours.
+    BusyError
+        Another ingest has been writing to it for a minute.
     """
     path = Path(into)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        _roll_forward(path)
-        record = path / RECORD
-        text = record.read_text(encoding="utf-8") if record.exists() else None
+        with _alone(path):
+            _roll_forward(path)
+            for left in path.glob(f"{WRITING}*"):  # who writes holds the lock: this one was killed
+                shutil.rmtree(left, ignore_errors=True)
+            text = _held(path)
     except FileExistsError:
         raise DataError(f"{path}: expected a folder to write to, got a file") from None
     except OSError as error:
@@ -76,34 +103,58 @@ def open_folder(into: str | Path) -> Folder:
         )
     try:
         return Folder(path, text)
-    except json.JSONDecodeError:
-        raise DataError(f"{path / RECORD}: no valid JSON; restore it, or ingest into a new folder") from None
+    except ValueError as error:
+        raise DataError(
+            f"{path / RECORD}: expected the record that ingest wrote, got another ({error}); restore it, or ingest "
+            "into a new folder"
+        ) from None
 
 
 def commit(con: Any, folder: Folder, tables: dict[str, str], record: dict[str, Any]) -> list[Path]:
     """Write all tables (name: ordered select) and the record, as one step.
 
     Everything is written beside the folder's files first and becomes valid by the renaming of one folder; whoever
-    opens the folder after a crash finishes the rest.
+    opens the folder after a crash finishes the rest. One call does so at a time: between the look at the record and the
+    renaming, nobody else can add to the folder what this call does not know of.
+
+    Raises
+    ------
+    DataError
+        Another ingest has written to the folder since it was opened.
+    BusyError
+        Another ingest has been writing to it for a minute.
     """
-    writing = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.path))
+    try:
+        with _alone(folder.path):
+            _write(con, folder, tables, record)
+    except OSError as error:
+        raise DataError(f"{folder.path}: can't be written ({error.strerror}); mend that and run it again") from None
+    return [*(folder.path / f"{name}.parquet" for name in tables), folder.path / RECORD]
+
+
+def _alone(path: Path) -> AbstractContextManager[None]:
+    return only_one(path / LOCK, what=str(path), seconds=LOCK_SECONDS)
+
+
+def _held(path: Path) -> bytes | None:
+    return (path / RECORD).read_bytes() if (path / RECORD).exists() else None
+
+
+def _write(con: Any, folder: Folder, tables: dict[str, str], record: dict[str, Any]) -> None:
+    _roll_forward(folder.path)
+    if _held(folder.path) != folder.text:
+        raise DataError(f"{folder.path}: another ingest wrote to it meanwhile; run this one again")
+    writing = Path(tempfile.mkdtemp(prefix=WRITING, dir=folder.path))
     try:
         for name, select in tables.items():
             target = literal(str(writing / f"{name}.parquet"))
             con.execute(f"copy ({select}) to {target} (format parquet, compression zstd)")
         text = json.dumps(record, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
         (writing / RECORD).write_text(text, encoding="utf-8")
-        now = folder.path / RECORD
-        if (now.read_text(encoding="utf-8") if now.exists() else None) != folder.text:
-            raise DataError(f"{folder.path}: another ingest wrote to it meanwhile; run this one again")
-        try:
-            writing.rename(folder.path / PENDING)
-        except OSError:
-            raise DataError(f"{folder.path}: another ingest is writing to it; run this one again") from None
+        writing.rename(folder.path / PENDING)
     finally:
         shutil.rmtree(writing, ignore_errors=True)
     _roll_forward(folder.path)
-    return [*(folder.path / f"{name}.parquet" for name in tables), folder.path / RECORD]
 
 
 def _roll_forward(path: Path) -> None:
@@ -111,7 +162,7 @@ def _roll_forward(path: Path) -> None:
     if not pending.exists():
         return
     for name in (*(f"{t}.parquet" for t in TABLE_FILES), RECORD):
-        with suppress(FileNotFoundError):  # it was moved before the crash, or another process is at it
+        with suppress(FileNotFoundError):  # it was moved before the crash
             (pending / name).replace(path / name)
     with suppress(FileNotFoundError):
         pending.rmdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import os
 import re
@@ -13,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from hitfinder.errors import DataError, HitfinderError, SettingsError
+from hitfinder.history import TRIAL_BUDGETS, TRIAL_ROUNDS
 from hitfinder.livetest.rounds import Round
 from hitfinder.report.forms import harmless
 from hitfinder.report.whole import replacing
@@ -31,6 +33,8 @@ WORDS = {
         "left": "Left for later rounds", "slots": "SKUs that can be scaled", "exposure_cap": "Most exposures of a SKU",
         "decided_at": "Decided (UTC)", "promise": "Promise about stopping", "said": "{name}: {promise}",
         "unknown": "The record of this round does not say what was promised.",
+        "learned": "{promise} That was learned from tests of {trial} rounds at {least} to {most} % of a full test's "
+        "cost; this test has {rounds}.",
     },
     "zh": {
         "sheet_plan": "投放计划", "sheet_about": "说明", "exposures": "本轮曝光", "test": "测款批次",
@@ -39,32 +43,43 @@ WORDS = {
         "left": "后续轮次剩余曝光", "slots": "可放量的 SKU 数", "exposure_cap": "单个 SKU 曝光上限",
         "decided_at": "决策时间（UTC）", "promise": "停测承诺", "said": "{name}：{promise}",
         "unknown": "本轮记录中没有承诺信息。",
+        "learned": "{promise}该承诺由共 {trial} 轮、花费为完整测试 {least}%～{most}% 的测试得出；"
+        "本次测试共 {rounds} 轮。",
     },
 }  # fmt: skip
 
 
-def check_targets(out: Sequence[str | Path], decisions: str | Path) -> None:
-    """Refuse places that can't be written to, before anything is decided.
+def check_targets(out: Sequence[str | Path], decisions: str | Path, *, inputs: Sequence[Any] = ()) -> None:
+    """Refuse places that can't be written to, before anything is decided; `inputs` are tables, of which some are files.
 
     Raises
     ------
     DataError
-        A suffix that is neither of the two, or the decisions file itself.
+        A suffix that is neither of the two, the decisions file itself, or a file that is read.
     HitfinderError
         A file stands where a folder should, or the other way round.
     """
     if not out:
         raise SettingsError("out: expected a .csv or .xlsx file or a folder, got nothing; name one")
+    read = {path for source in inputs if isinstance(source, str | Path) for path in _files(str(source))}
     for path in map(Path, out):
         if path.suffix.lower() not in SUFFIXES and path.suffix and not path.is_dir():
             raise DataError(f"{path}: expected a name that ends in .csv or .xlsx, or a folder, got {path.suffix!r}")
         if path.resolve() == Path(decisions).resolve():
             raise DataError(f"{path}: expected another file than the decisions; the plan would overwrite them")
+        if path.resolve() in read:
+            raise DataError(f"{path}: expected another file than the signals and SKUs; the plan would overwrite them")
         folder = path.parent if path.suffix.lower() in SUFFIXES and not path.is_dir() else path
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise HitfinderError(f"{path}: can't be written ({error.strerror}); choose another place") from None
+
+
+def _files(source: str) -> set[Path]:
+    """Return the files that a path or a glob names, as `warehouse.scan` reads them."""
+    names = [source] if Path(source).exists() else glob.glob(source, recursive=True)  # noqa: PTH207
+    return {Path(name).resolve() for name in names}
 
 
 def targets(out: Sequence[str | Path], test: str, number: int) -> list[Path]:
@@ -105,7 +120,14 @@ def promised(this: Round, language: str = "en") -> str:
 
 
 def _sentence(this: Round, language: str) -> str:
-    return WORDS[language]["unknown"] if this.promise is None else this.promise.sentence(language)
+    words = WORDS[language]
+    if this.promise is None:
+        return words["unknown"]
+    promise = this.promise.sentence(language)
+    if this.rounds == TRIAL_ROUNDS or not this.promise.holds:
+        return promise
+    least, most = (f"{share * 100:g}" for share in (min(TRIAL_BUDGETS), max(TRIAL_BUDGETS)))
+    return words["learned"].format(promise=promise, trial=TRIAL_ROUNDS, least=least, most=most, rounds=this.rounds)
 
 
 def changed_ids(this: Round) -> int:

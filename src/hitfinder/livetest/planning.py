@@ -14,14 +14,14 @@ import pandas as pd
 import pyarrow as pa
 
 from hitfinder.admission import admit_signals_and_skus
-from hitfinder.errors import DataError, HitfinderError, SettingsError
+from hitfinder.errors import DataError, HitfinderError
 from hitfinder.features import look_at, moment_of_knowledge, on_impressions, set_scope
 from hitfinder.livetest.files import changed_ids, check_targets, contents, holds, promised, targets, write_whole
 from hitfinder.livetest.record import Record, open_record
-from hitfinder.livetest.rounds import Round, decisions_of, in_order, round_of
+from hitfinder.livetest.rounds import Round, check_numbers, decisions_of, in_order, round_of
 from hitfinder.models.hit_model import HitModel
 from hitfinder.promise import StopPromise
-from hitfinder.ranking import only_batch
+from hitfinder.ranking import BY_LAUNCH, batches_by_launch, only_batch
 from hitfinder.report.words import check_language
 from hitfinder.testplan import plan
 from hitfinder.warehouse import TableLike, frame, open_warehouse
@@ -85,6 +85,9 @@ def plan_round(
     from what was decided (the call before crashed), they are written from the record; where they are whole, the call
     is refused.
 
+    What the record's lists say (`hitfinder decide`) holds in a round too: who was stopped by the last of them gets
+    nothing, and whom a coin keeps on trial the plan does not stop.
+
     Parameters
     ----------
     model
@@ -114,7 +117,7 @@ def plan_round(
     allow_gap
         Earlier rounds may be missing from `decisions`: they were left out, or run without hitfinder.
     planner
-        What plans; see `hitfinder.plan`.
+        What plans; see `hitfinder.plan`. `stopped` and `kept` are given where the record's lists name any.
 
     Returns
     -------
@@ -131,9 +134,9 @@ def plan_round(
     HitfinderError
         A file can't be written, or another call holds the record for a minute.
     """
-    _check_numbers(number, rounds, budget=budget, slots=slots, exposure_cap=exposure_cap)
+    check_numbers(number, rounds, budget=budget, slots=slots, exposure_cap=exposure_cap)
     check_language(language)
-    check_targets(out, decisions)
+    check_targets(out, decisions, inputs=(signals, skus))
     market = _look(model, signals, skus, as_of, batch)
     asked = Round(
         test=market.batch,
@@ -165,7 +168,8 @@ def plan_round(
                 f"{asked.seen:,} exposures of the batch, with a budget of {budget:,}; give a greater --budget, or name "
                 "with --batch a batch whose test has not begun"
             )
-        rows = decisions_of(_decide(asked, held, model, market, planner))
+        stopped, kept = record.by_lists(list(market.seen.index))
+        rows = decisions_of(_decide(asked, held, model, market, planner, stopped=stopped, kept=kept))
         # From the rows and nothing else, as after a crash; and before anything is decided, in case it can't be shown.
         this = round_of(rows.to_pandas())
         files = contents(this, targets(out, this.test, this.number), language)
@@ -194,7 +198,8 @@ def _look(model: HitModel, signals: TableLike, skus: TableLike, as_of: Any, batc
         look_at(con)
         every = con.sql("select * from skus order by sku_id").to_arrow_table()
         totals = frame(con, "select sku_id, batch_id, impressions, days from totals order by sku_id")
-        # Without the moment: a first round is planned before the launch.
+        # A first round is planned before the launch.
+        totals.attrs[BY_LAUNCH] = batches_by_launch(con, planned=True)
         members = only_batch(totals, every, batch)
         con.register("members_source", members[["sku_id"]])
         mine = "semi join members_source on {0}.sku_id = members_source.sku_id order by all nulls first"
@@ -221,7 +226,16 @@ def _exposures(model: HitModel, totals: pd.DataFrame) -> pd.Series:
     return pd.Series(np.ceil(totals["days"].to_numpy(dtype=float)).astype("int64"))
 
 
-def _decide(asked: Round, held: dict[int, pd.DataFrame], model: HitModel, market: _Market, planner: Planner) -> Round:
+def _decide(
+    asked: Round,
+    held: dict[int, pd.DataFrame],
+    model: HitModel,
+    market: _Market,
+    planner: Planner,
+    *,
+    stopped: Sequence[str],
+    kept: Sequence[str],
+) -> Round:
     before = (
         pd.concat(held.values())[["sku_id", "exposures"]] if held else pd.DataFrame({"sku_id": [], "exposures": []})
     )
@@ -235,6 +249,13 @@ def _decide(asked: Round, held: dict[int, pd.DataFrame], model: HitModel, market
             UserWarning,
             stacklevel=3,
         )
+    if stopped:
+        warnings.warn(
+            f"{len(stopped):,} SKUs (such as {stopped[0]!r}) were stopped by a decided list and get no exposures; only "
+            "a person calls them back, with `hitfinder decide --overrides`",
+            UserWarning,
+            stacklevel=3,
+        )
     planned = planner(
         model,
         market.signals,
@@ -244,11 +265,13 @@ def _decide(asked: Round, held: dict[int, pd.DataFrame], model: HitModel, market
         rounds_left=asked.rounds - asked.number + 1,
         slots=asked.slots,
         exposure_cap=asked.exposure_cap,
+        **({"stopped": stopped, "kept": kept} if stopped or kept else {}),
     )
     table = planned[["sku_id", "exposures", "action", "hit_probability"]].set_index("sku_id")
     assert sorted(table.index) == sorted(market.seen.index), "a plan has one row for each SKU"
     assert table["exposures"].min() >= 0, "a plan buys, it does not sell"
     assert table["exposures"].sum() <= left, "a plan keeps to what is left"
+    assert not table.loc[list(stopped), "exposures"].any(), "a plan leaves what is stopped alone"
     # The plan knows what has been reported; a round whose report is still to come counts against the cap as well.
     bought = pd.concat([market.seen, by_sku], axis=1).max(axis=1).reindex(table.index)
     room = (asked.exposure_cap - bought).clip(lower=0)
@@ -334,15 +357,6 @@ def _differences(before: Round, now: Round, names: Sequence[str]) -> str:
         for name in names
         if getattr(before, name) != getattr(now, name)
     )
-
-
-def _check_numbers(number: int, rounds: int, **least_one: int) -> None:
-    values = {"rounds": rounds, "round": number, **least_one}
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise SettingsError(f"{name}: expected a whole number of 1 or more, got {value!r}")
-    if number > rounds:
-        raise SettingsError(f"round: expected one from 1 to {rounds}, got {number}")
 
 
 def _minute(moment: pd.Timestamp) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hitfinder.admission import admit
+from hitfinder.deciding import lists_of, standing
 from hitfinder.errors import DataError, HitfinderError
 from hitfinder.livetest.files import write_whole
 from hitfinder.livetest.rounds import SCHEMA
@@ -55,6 +56,17 @@ class Record:
                 )
             rounds[int(str(number))] = self.table.take(pa.array(rows.index)).to_pandas()
         return rounds
+
+    def by_lists(self, sku_ids: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Return which of the SKUs decided lists have stopped, and which a coin keeps on trial.
+
+        A stop is final unless a person calls the SKU back. Those that were drawn stand for those that were passed over,
+        and could not if a round stopped them.
+        """
+        lists = lists_of(self.table.to_pandas())
+        held = standing(lists[lists["sku_id"].isin(sku_ids)])
+        stopped = sorted(sku_id for sku_id, last in held.items() if last["action"] == "stop")
+        return stopped, sorted(sku_id for sku_id in held.keys() - {*stopped} if held[sku_id]["drawn"])
 
     def append(self, rows: pa.Table) -> None:
         """Write the file anew with more rows; after a crash it is the old one or the new one, whole."""

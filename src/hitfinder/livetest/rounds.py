@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from hitfinder.errors import DataError, ModelError
+from hitfinder.errors import DataError, ModelError, SettingsError
 from hitfinder.promise import StopPromise
-from hitfinder.tables import DECISIONS
+from hitfinder.tables import DECISIONS, MAX_AMOUNT
 
-__all__ = ["SCHEMA", "Round", "decisions_of", "in_order", "round_of"]
+__all__ = ["SCHEMA", "Round", "check_numbers", "decisions_of", "in_order", "round_of"]
 
 DECIDED_BY = "hitfinder plan"
 # The plan is a function of the model, the signals and the budget: the same call would have decided the same.
@@ -90,6 +91,24 @@ class Round:
             f"round {self.number} of {self.rounds}: {self.exposures:,} exposures for {some:,} of {len(self.table):,} "
             f"SKUs; {self.left:,} of {self.budget:,} left"
         )
+
+
+def check_numbers(number: int, rounds: int, **least_one: int) -> None:
+    """Refuse numbers that no round can have.
+
+    Raises
+    ------
+    SettingsError
+        One is no whole number from 1 to `tables.MAX_AMOUNT`, or there is no such round.
+    """
+    values = {"rounds": rounds, "round": number, **least_one}
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            raise SettingsError(f"{name}: expected a whole number of 1 or more, got {value!r}")
+        if value > MAX_AMOUNT:
+            raise SettingsError(f"{name}: expected at most {MAX_AMOUNT:,}, got more; give a number that can be bought")
+    if number > rounds:
+        raise SettingsError(f"round: expected one from 1 to {rounds}, got {number}")
 
 
 def decisions_of(this: Round) -> pa.Table:

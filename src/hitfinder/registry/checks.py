@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hitfinder.errors import HitfinderError
+from hitfinder.errors import UnreadableModelError
 from hitfinder.models.hit_model import HitModel
 from hitfinder.ranking import RANKED_COLUMNS, rank
+from hitfinder.registry.fetching import download
 from hitfinder.registry.loading import load_model
 from hitfinder.registry.rows import rank_rows, split_rows
 from hitfinder.registry.tracking import chosen_uri, import_mlflow, speaking_to
@@ -96,7 +97,7 @@ def check_version(
     Raises
     ------
     ModelError
-        MLflow can't be reached, or knows no such version.
+        MLflow or its store of files can't be reached, or knows no such version.
     """
     uri = chosen_uri(folder_for_store)
     source = f"models:/{name}/{number}"
@@ -106,7 +107,7 @@ def check_version(
         try:
             folder = stack.enter_context(fetched(name, number, uri))
             loaded = load_model(folder)
-        except HitfinderError as error:
+        except UnreadableModelError as error:
             return (Check("digest", False, f"{source} can't be loaded: {error}"),)
         expected = version.tags.get("model_digest") if model is None else model.digest()
         got = loaded.digest()
@@ -128,10 +129,9 @@ def fetched(name: str, number: str, uri: str) -> Iterator[Path]:
     """Copy a version's whole artifact to a folder that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="hitfinder-") as scratch:
         with speaking_to(uri) as client:
-            place = import_mlflow("mlflow.artifacts").download_artifacts(
-                artifact_uri=client.get_model_version_download_uri(name, number), dst_path=scratch, tracking_uri=uri
-            )
-        yield Path(place).resolve()
+            location = client.get_model_version_download_uri(name, number)
+            place = download(f"models:/{name}/{number}", location, scratch, uri)
+        yield place.resolve()
 
 
 def _reloaded(folder: Path, model: HitModel, example: pd.DataFrame, out: Path) -> Check:

@@ -8,6 +8,7 @@ import math
 import os
 import re
 import subprocess
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,15 +29,20 @@ def admit_data(con: Any, model: HitModel, signals: Any, skus: Any) -> None:
     admit_signals_and_skus(con, signals, skus, period=model.settings.signals.period, warn=False)
 
 
-def data_facts(con: Any) -> dict[str, str]:
-    """Describe the admitted data: a digest that knows no order of rows or columns, the sizes and the time range."""
+TABLES = ("signals", "skus", "outcomes", "decisions")
+
+
+def data_facts(con: Any, of: Sequence[str] = TABLES) -> dict[str, str]:
+    """Describe the admitted data: a digest that knows no order of rows or columns, the sizes and the time range.
+
+    The digest is `of` these tables, as far as they were given.
+    """
     n_signals, first, last, known = con.execute(
         "select count(*), min(period_start), max(period_start), max(known_at) from signals"
     ).fetchone()
     n_skus = con.execute("select count(*) from skus").fetchone()[0]
     there = {row[0] for row in con.execute("select table_name from duckdb_tables() where temporary").fetchall()}
-    tables = ("signals", "skus", *(name for name in ("outcomes", "decisions") if name in there))
-    parts = [_table_digest(con, table) for table in tables]
+    parts = [_table_digest(con, table) for table in TABLES if table in there and table in of]
     facts = {
         "data_digest": hashlib.sha256("\n".join(parts).encode()).hexdigest(),
         "data_signals_rows": n_signals,

@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hitfinder.errors import ModelError
+from hitfinder.errors import HitfinderError, ModelError, NotRegisteredError, UnreadableModelError
 from hitfinder.models.hit_model import HitModel, open_model
+from hitfinder.registry.fetching import download
 from hitfinder.registry.tracking import chosen_uri, import_mlflow, speaking_to, store_path
 
-__all__ = ["VERSIONS_TAG", "load_model"]
+__all__ = ["VERSIONS_TAG", "load_model", "open_champion"]
 
 # MLflow's own tag: which registered versions a logged model has become.
 VERSIONS_TAG = "mlflow.modelVersions"
@@ -40,8 +41,12 @@ def load_model(source: str | Path, *, folder_for_store: str | Path = "mlruns") -
 
     Raises
     ------
+    NotRegisteredError
+        There is no such registry, name, alias, version or run.
+    UnreadableModelError
+        What is there is no model of hitfinder, none of this format, or not whole.
     ModelError
-        There is no such registry, name, alias, version, run or folder, or what is there is no model of hitfinder.
+        MLflow or its store of files can't be asked; the base of the two above.
     """
     text = str(source)
     if not re.match(r"(models|runs):", text):
@@ -49,7 +54,7 @@ def load_model(source: str | Path, *, folder_for_store: str | Path = "mlruns") -
     uri = chosen_uri(folder_for_store)
     store = store_path(uri)
     if store is not None and not store.is_file():
-        raise ModelError(
+        raise NotRegisteredError(
             f"{text}: expected a model registry at {store}, got no such file; run `hitfinder train` first, or name the "
             "registry in MLFLOW_TRACKING_URI"
         )
@@ -59,9 +64,42 @@ def load_model(source: str | Path, *, folder_for_store: str | Path = "mlruns") -
     return model if version is None else replace(model, version=version)
 
 
+def open_champion(
+    name: str, number: str, *, folder_for_store: str | Path = "mlruns"
+) -> tuple[HitModel | None, str | None]:
+    """Load the version that is champion, to hold another against it; where it can't be opened, say so instead.
+
+    A champion of another format, or one whose files were deleted, must not keep every later version out.
+
+    Returns
+    -------
+    (HitModel or None, str or None)
+        The model, or a note that says why there is none.
+
+    Raises
+    ------
+    ModelError
+        MLflow or its store of files can't be asked: that may be mended, and the champion with it.
+    """
+    try:
+        return load_model(f"models:/{name}/{number}", folder_for_store=folder_for_store), None
+    except UnreadableModelError as error:
+        return None, f"version {number} is champion but can't be opened, so nothing was held against it ({error})"
+
+
 def _open_folder(folder: Path) -> HitModel:
     # The folder of a whole MLflow model holds ours.
-    return open_model(folder / MODEL_INSIDE if (folder / "MLmodel").is_file() else folder)
+    return _open(folder / MODEL_INSIDE if (folder / "MLmodel").is_file() else folder, str(folder))
+
+
+def _open(place: Path, source: str) -> HitModel:
+    try:
+        return open_model(place)
+    except HitfinderError as error:  # its settings too may be of another version
+        raise UnreadableModelError(str(error).replace(str(place), source)) from None
+    except Exception as error:  # what a broken file makes its readers raise
+        why = " ".join(str(error).split())
+        raise UnreadableModelError(f"{source}: can't be read ({why}); give another, or fit it again") from None
 
 
 def _find(client: Any, source: str) -> tuple[str, str | None]:
@@ -86,11 +124,18 @@ def _version(client: Any, source: str, name: str, alias: str | None, number: str
         return _ask(client.get_model_version_by_alias, source, client, name, alias)
     if number is not None and number != "latest":
         return _ask(client.get_model_version, source, client, name, number)
-    _ask(client.get_registered_model, source, client, name)
-    versions = client.search_model_versions(f"name='{name}'")
+    versions = _newest(_ask(client.get_registered_model, source, client, name))
     if not versions:
-        raise ModelError(f"{source}: no version is registered; run `hitfinder train` first")
-    return max(versions, key=lambda version: int(version.version))
+        raise NotRegisteredError(f"{source}: no version is registered; run `hitfinder train` first")
+    return versions[-1]
+
+
+def _newest(registered: Any) -> list[Any]:
+    """Return the newest version of each stage, the newest of all last.
+
+    Not by a search: its filter has no way to write a name that holds quotes.
+    """
+    return sorted(registered.latest_versions or [], key=lambda version: int(version.version))
 
 
 def _logged_model(client: Any, source: str, model_id: str) -> tuple[str, str | None]:
@@ -108,7 +153,7 @@ def _ask(question: Any, source: str, client: Any, *names: str) -> Any:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         registered = ", ".join(_names(client)) or "nothing"
-        raise ModelError(
+        raise NotRegisteredError(
             f"{source}: not in the registry, which holds {registered}; give one of these, or run `hitfinder train`"
         ) from None
 
@@ -117,8 +162,8 @@ def _names(client: Any) -> list[str]:
     """Return what can be asked for, as `models:/name/number (alias, alias)`, the newest of each name."""
     shown = []
     for registered in client.search_registered_models(max_results=10):
-        versions = client.search_model_versions(f"name='{registered.name}'")
-        newest = max((int(version.version) for version in versions), default=0)
+        versions = _newest(registered)
+        newest = versions[-1].version if versions else 0
         aliases = [f"@{alias}" for alias in sorted(registered.aliases)]
         shown.append(f"models:/{registered.name}" + f" ({', '.join([*aliases, f'versions up to {newest}'])})")
     return shown
@@ -126,18 +171,5 @@ def _names(client: Any) -> list[str]:
 
 def _fetch(source: str, location: str, uri: str) -> HitModel:
     """Copy our part of the model out of the store, so that nothing is written to it, and read that."""
-    mlflow = import_mlflow("mlflow.artifacts")
-    exceptions = import_mlflow("mlflow.exceptions")
     with tempfile.TemporaryDirectory(prefix="hitfinder-") as folder:
-        try:
-            place = mlflow.download_artifacts(
-                artifact_uri=f"{location.rstrip('/')}/{MODEL_INSIDE}", dst_path=folder, tracking_uri=uri
-            )
-            return open_model(place)
-        except (exceptions.MlflowException, OSError) as error:
-            raise ModelError(
-                f"{source}: expected a model of hitfinder at {location}, found none that can be read "
-                f"({str(error).splitlines()[0]}); give one that `hitfinder train` registered"
-            ) from None
-        except ModelError as error:
-            raise ModelError(str(error).replace(str(place), source)) from None
+        return _open(download(source, f"{location.rstrip('/')}/{MODEL_INSIDE}", folder, uri), source)

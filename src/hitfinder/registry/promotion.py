@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from hitfinder.errors import ModelError
-from hitfinder.registry.checks import Check, check_version, fetched
+from hitfinder.errors import ModelError, NotRegisteredError, UnreadableModelError
+from hitfinder.registry.checks import Check, check_version
 from hitfinder.registry.loading import load_model
 from hitfinder.registry.recording import CHALLENGER, CHAMPION
 from hitfinder.registry.runs import LONGEST_TAG, Run, recorded
@@ -84,8 +84,10 @@ def standing(name: str = "hitfinder", *, folder_for_store: str | Path = "mlruns"
 
     Raises
     ------
+    NotRegisteredError
+        Nothing is registered under that name.
     ModelError
-        Nothing is registered under that name, or MLflow can't be reached.
+        MLflow can't be reached, or refuses.
     """
     with speaking_to(_existing(folder_for_store)) as client:
         aliases = _aliases(client, name)
@@ -234,8 +236,13 @@ def roll_back(
             f"{name}: the champion before version {now} was version {goal}, which was rolled back itself "
             f"({tags[ROLLED_BACK]}); promote one by name: --challenger models:/{name}/<number>"
         )
-    with fetched(name, goal, uri) as folder:  # no alias ever points to what can't be loaded
-        load_model(folder)
+    try:  # no alias is ever set to what can't be loaded
+        load_model(f"models:/{name}/{goal}", folder_for_store=folder_for_store)
+    except UnreadableModelError as error:
+        raise ModelError(
+            f"{name}: version {goal} was champion before version {now}, but can't be opened ({error}); promote one by "
+            f"name: --challenger models:/{name}/<number>"
+        ) from None
     if dry_run:
         return now, goal
     about = {"model_name": name, "version": goal, "rolled_back": now}
@@ -274,7 +281,9 @@ def _aliases(client: Any, name: str) -> dict[str, str]:
     except exceptions.MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        raise ModelError(f"{name}: nothing is registered under that name; run `hitfinder train` first") from None
+        raise NotRegisteredError(
+            f"{name}: nothing is registered under that name; run `hitfinder train` first"
+        ) from None
     # A database gives numbers, a server texts.
     return {alias: str(number) for alias, number in found.items()}
 
@@ -296,7 +305,7 @@ def _existing(folder_for_store: str | Path) -> str:
     uri = chosen_uri(folder_for_store)
     store = store_path(uri)
     if store is not None and not store.is_file():
-        raise ModelError(f"expected a model registry at {store}, got no such file; run `hitfinder train` first")
+        raise NotRegisteredError(f"expected a model registry at {store}, got no such file; run `hitfinder train` first")
     return uri
 
 

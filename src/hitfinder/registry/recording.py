@@ -15,10 +15,10 @@ from hitfinder.registry.artifact import example_rows, write_artifact
 from hitfinder.registry.facts import admit_data, code_facts, data_facts, flat, metric_values
 from hitfinder.registry.loading import VERSIONS_TAG
 from hitfinder.registry.runs import LONGEST_PARAM, LONGEST_TAG, Run, recorded
-from hitfinder.registry.tracking import import_mlflow, speaking_to
+from hitfinder.registry.tracking import chosen_uri, import_mlflow, speaking_to
 from hitfinder.warehouse import TableLike, open_warehouse
 
-__all__ = ["CHALLENGER", "CHAMPION", "Registered", "register"]
+__all__ = ["CHALLENGER", "CHAMPION", "Registered", "point_to", "register", "register_admitted"]
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -80,17 +80,40 @@ def register(
 
     Notes
     -----
-    Stopped at any moment, it leaves the aliases as they were or as they should be: they are set last. Nothing global
-    to MLflow is changed: a run that the caller has open, and the caller's tracking URI, stay theirs.
+    Stopped at any moment, it leaves the aliases as they were or as they should be: they are set last. Between the two
+    of a first version there may be a challenger and no champion yet; `point_to`, or another version, makes up for it.
+    Nothing global to MLflow is changed: a run that the caller has open, and the caller's tracking URI, stay theirs.
     """
     con = open_warehouse(threads=model.settings.model.threads)
     try:
         admit_data(con, model, signals, skus)
-        facts = {**code_facts(), **data_facts(con)}
-        example = example_rows(con)
-        sku_columns = [row[0] for row in con.execute("describe skus").fetchall()]
+        return register_admitted(
+            con,
+            model,
+            name=name,
+            experiment=experiment,
+            folder_for_store=folder_for_store,
+            data_description=data_description,
+            parent=parent,
+        )
     finally:
         con.close()
+
+
+def register_admitted(
+    con: Any,
+    model: HitModel,
+    *,
+    name: str = "hitfinder",
+    experiment: str = "hitfinder",
+    folder_for_store: str | Path = "mlruns",
+    data_description: Mapping[str, Any] | None = None,
+    parent: Run | None = None,
+) -> tuple[HitModel, Registered]:
+    """Register a model that was fitted on the tables that stand admitted in `con`; see `register`."""
+    facts = {**code_facts(), **data_facts(con, ("signals", "skus"))}
+    example = example_rows(con)
+    sku_columns = [row[0] for row in con.execute("describe skus").fetchall()]
     params = {**flat(model.settings.to_dict()), **_described(data_description)}
     tags = {**facts, **_told(model), "settings_digest": model.settings.digest(), "model_digest": model.digest()}
     step = parent.step(model.version) if parent is not None else recorded(
@@ -111,6 +134,18 @@ def register(
         tracking_uri=run.tracking_uri,
         model_uri=f"models:/{name}/{number}",
     )
+
+
+def point_to(name: str, number: str, *, folder_for_store: str | Path = "mlruns") -> tuple[str, ...]:
+    """Make a version `challenger`, and `champion` where there is none, as `register` does last; return the aliases.
+
+    Raises
+    ------
+    ModelError
+        MLflow can't be reached, or refuses.
+    """
+    with speaking_to(chosen_uri(folder_for_store)) as client:
+        return _set_aliases(client, name, number)
 
 
 def _log(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -29,6 +31,9 @@ __all__ = [
 PARENT = "mlflow.parentRunId"
 LONGEST_PARAM = 500
 LONGEST_TAG = 5000
+OURS = {"mlflow.source.name": "hitfinder"}
+# The runs that this process has open.
+_AT_WORK: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,9 @@ class Run:
             client.log_text(self.run_id, text, name)
 
     def values(self, values: Any, name: str) -> None:
-        """Keep plain values as JSON under a name such as `evidence.json`."""
-        self.text(json.dumps(values, ensure_ascii=False, indent=1, default=str), name)
+        """Keep plain values as JSON under a name such as `evidence.json`; what is no number is null in it."""
+        text = json.dumps(_finite(values), ensure_ascii=False, indent=1, default=str, allow_nan=False)
+        self.text(text, name)
 
     def file(self, path: str | Path, folder: str | None = None) -> None:
         """Keep a copy of a file."""
@@ -97,6 +103,8 @@ def recorded(
 ) -> Iterator[Run]:
     """Open a run in MLflow, stamped with the code's version; end it as finished, failed or killed.
 
+    What was killed before it could end its runs has them ended now; see `end_stale`.
+
     Parameters
     ----------
     name, kind
@@ -120,21 +128,28 @@ def recorded(
     uri = tracking_uri(folder_for_store)
     with speaking_to(uri) as client:
         place = experiment_id(client, experiment, uri)
+    end_stale(experiment=experiment, folder_for_store=folder_for_store)
     with _open(uri, place, name, source_tags({**code_facts(), **(tags or {}), "kind": kind})) as run:
         yield run
 
 
 @contextmanager
 def _open(uri: str, experiment: str, name: str, tags: dict[str, str]) -> Iterator[Run]:
+    # By these `end_stale` knows whether it is still at work.
+    tags = {**tags, "host": socket.gethostname(), "pid": str(os.getpid())}
     with speaking_to(uri) as client:
         run = Run(client.create_run(experiment, tags=tags, run_name=name).info.run_id, experiment, uri)
+    _AT_WORK.add(run.run_id)
     try:
         yield run
     except BaseException as error:
         with suppress(ModelError):  # what went wrong first is what the caller has to know
             _end(run, "FAILED" if isinstance(error, Exception) else "KILLED")
         raise
-    _end(run, "FINISHED")
+    else:
+        _end(run, "FINISHED")
+    finally:
+        _AT_WORK.discard(run.run_id)
 
 
 def _end(run: Run, status: str) -> None:
@@ -152,16 +167,18 @@ def find_finished(
     ModelError
         MLflow can't be reached, or refuses.
     """
-    found = _runs_of(kind, tags, "FINISHED", experiment, folder_for_store)
-    return found[0] if found else None
+    # Only plain words go into the filter: a name may hold quotes, which it has no way to write.
+    asked = f"attributes.status = 'FINISHED' and tags.kind = '{kind}'"
+    for run in _runs(asked, experiment, folder_for_store):
+        if tags.items() <= run.data.tags.items():
+            return str(run.info.run_id)
+    return None
 
 
-def end_stale(
-    kind: str, tags: Mapping[str, str], *, experiment: str = "hitfinder", folder_for_store: str | Path = "mlruns"
-) -> int:
-    """End as killed what still looks as if it ran, with the steps below it; return how many runs that were.
+def end_stale(*, experiment: str = "hitfinder", folder_for_store: str | Path = "mlruns") -> int:
+    """End as killed what still looks as if it ran though its process on this machine is gone; return how many runs.
 
-    Only for who knows that none of them can be running: the holder of their lock.
+    What other machines run, and what this one is at work on, goes on. A process can only be looked for where it runs.
 
     Raises
     ------
@@ -169,33 +186,63 @@ def end_stale(
         MLflow can't be reached, or refuses.
     """
     uri = tracking_uri(folder_for_store)
-    ended = 0
-    for run_id in _runs_of(kind, tags, "RUNNING", experiment, folder_for_store):
-        with speaking_to(uri) as client:
-            place = experiment_id(client, experiment, uri)
-            below = client.search_runs([place], f"tags.`{PARENT}` = '{run_id}' and attributes.status = 'RUNNING'")
-            for each in [*(step.info.run_id for step in below), run_id]:
-                client.set_terminated(each, "KILLED")
-                ended += 1
-    return ended
+    running = [
+        run
+        for run in _runs("attributes.status = 'RUNNING'", experiment, folder_for_store)
+        if OURS.items() <= run.data.tags.items()
+    ]
+    stale = {run.info.run_id for run in running if _is_gone(run)}
+    # A step says where it runs only since runs do.
+    stale |= {run.info.run_id for run in running if run.data.tags.get(PARENT) in stale and "pid" not in run.data.tags}
+    with speaking_to(uri) as client:
+        # What ended while it was looked for has said so by now.
+        stale = {run_id for run_id in stale if client.get_run(run_id).info.status == "RUNNING"}
+        for run_id in stale:
+            client.set_terminated(run_id, "KILLED")
+    return len(stale)
 
 
-def _runs_of(
-    kind: str, tags: Mapping[str, str], status: str, experiment: str, folder_for_store: str | Path
-) -> list[str]:
+def _is_gone(run: Any) -> bool:
+    """Whether the process that opened a run is known to have ended."""
+    host, pid = (run.data.tags.get(name) for name in ("host", "pid"))
+    if host != socket.gethostname():
+        return False
+    if pid is None or not pid.isdigit():  # of a version that did not say
+        return True
+    if int(pid) == os.getpid():  # numbers come again, in a container always the same
+        return run.info.run_id not in _AT_WORK
+    if os.name == "nt":  # where signal 0 is Ctrl-C
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # somebody else's process, or no number of one
+        return False
+    return False
+
+
+def _runs(asked: str, experiment: str, folder_for_store: str | Path) -> list[Any]:
+    """Return the runs that MLflow's filter finds, the newest first."""
     uri = tracking_uri(folder_for_store)
+    found, token = [], None
     with speaking_to(uri) as client:
         place = experiment_id(client, experiment, uri)
-        # Only plain words go into the filter: a name may hold quotes, which it has no way to write.
-        asked = f"attributes.status = '{status}' and tags.kind = '{kind}'"
-        found, token = [], None
         while True:
             page = client.search_runs([place], asked, order_by=["attributes.start_time DESC"], page_token=token)
             found += page
             token = page.token
             if not token:
-                break
-    return [str(run.info.run_id) for run in found if tags.items() <= run.data.tags.items()]
+                return found
+
+
+def _finite(values: Any) -> Any:
+    """Return plain values with None for every number that JSON has no word for."""
+    if isinstance(values, Mapping):
+        return {key: _finite(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_finite(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def experiment_id(client: Any, name: str, uri: str) -> str:
@@ -216,7 +263,7 @@ def experiment_id(client: Any, name: str, uri: str) -> str:
 
 def source_tags(tags: Mapping[str, str]) -> dict[str, str]:
     """Add the tags under which MLflow's own pages show where a run came from."""
-    known = {"mlflow.source.name": "hitfinder", "mlflow.source.type": "LOCAL"}
+    known = {**OURS, "mlflow.source.type": "LOCAL"}
     if "git_commit" in tags:
         known["mlflow.source.git.commit"] = tags["git_commit"]
     return {**tags, **known}

@@ -22,6 +22,8 @@ __all__ = [
     "chosen_uri",
     "import_mlflow",
     "open_client",
+    "same_store",
+    "shown_uri",
     "speaking_to",
     "store_at",
     "store_path",
@@ -31,6 +33,15 @@ __all__ = [
 URI = "MLFLOW_TRACKING_URI"
 SQLITE = "sqlite:///"
 _HERE: ContextVar[str | None] = ContextVar("hitfinder's store", default=None)
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+PORTS = {"http": 80, "https": 443}
+# What a store of files is spoken to with, where its module and its package have different names.
+PACKAGES = {
+    "azure": "azure-identity azure-storage-blob azure-storage-file-datalake",
+    "botocore": "boto3",
+    "google": "google-cloud-storage",
+    "paramiko": "pysftp",
+}
 # Each can be set by the user; these are what hitfinder asks for where they are not.
 WISHES = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -110,6 +121,34 @@ def store_path(uri: str) -> Path | None:
     return Path(uri.removeprefix(SQLITE).split("?")[0]) if uri.startswith(SQLITE) else None
 
 
+def same_store(uri: str) -> str:
+    """Return a name of the store that does not depend on how its address is spelt.
+
+    >>> same_store("http://LocalHost:5000/") == same_store("http://me:secret@127.0.0.1:5000")
+    True
+    """
+    store = store_path(uri)
+    if store is not None:
+        return str(store.resolve())
+    parts = urlparse(uri)
+    try:
+        port = parts.port or PORTS[parts.scheme]
+    except (KeyError, ValueError):  # another kind of address, or none at all
+        return uri
+    host = parts.hostname or ""
+    return f"{LOOPBACK[0] if host in LOOPBACK else host}:{port}{parts.path.rstrip('/')}"
+
+
+def shown_uri(uri: str) -> str:
+    """Return an address without the user and the password that may stand in it.
+
+    >>> shown_uri("https://me:secret@mlflow.example.com/team")
+    'https://***@mlflow.example.com/team'
+    """
+    user, at, _ = urlparse(uri).netloc.rpartition("@")
+    return uri.replace(f"{user}@", "***@", 1) if at else uri
+
+
 def artifact_home(uri: str) -> str | None:
     """Return where a new experiment keeps its files: beside a SQLite store; None where a server decides."""
     store = store_path(uri)
@@ -144,7 +183,7 @@ def speaking_to(uri: str) -> Iterator[Any]:
     Raises
     ------
     ModelError
-        Nothing answers at `uri`, or MLflow refuses.
+        Nothing answers at `uri`, or MLflow refuses, or lacks a package.
     """
     _require_answer(uri)
     exceptions = import_mlflow("mlflow.exceptions")
@@ -162,7 +201,16 @@ def speaking_to(uri: str) -> Iterator[Any]:
             warnings.simplefilter("ignore")
             yield open_client(uri)
     except (exceptions.MlflowException, SQLAlchemyError, OSError) as error:
-        raise ModelError(f"{_shown(uri)}: MLflow refused ({_first_line(error)}); mend that, or change {URI}") from error
+        # MLflow's own words may name the address as it stands.
+        why = _first_line(error).replace(uri.rstrip("/"), shown_uri(uri).rstrip("/"))
+        raise ModelError(f"{shown_uri(uri)}: MLflow refused ({why}); mend that, or change {URI}") from error
+    except ImportError as error:
+        module = (error.name or "").partition(".")[0]
+        package = PACKAGES.get(module, module or "it")
+        raise ModelError(
+            f"{shown_uri(uri)}: to reach what it keeps, MLflow needs a package that is not installed here ({error}); "
+            f"pip install {package}"
+        ) from error
     finally:
         for (logger, _), level in zip(loggers, before, strict=True):
             logger.setLevel(level)
@@ -176,18 +224,10 @@ def _require_answer(uri: str) -> None:
     if parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.hostname):
         return  # the way there leads over a proxy, which MLflow knows how to ask
     try:
-        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        port = parts.port or PORTS[parts.scheme]
         socket.create_connection((parts.hostname, port), timeout=10).close()
     except (OSError, ValueError) as error:
-        raise ModelError(f"{_shown(uri)}: no MLflow server answers ({error}); start it, or change {URI}") from None
-
-
-def _shown(uri: str) -> str:
-    """Hide a password that stands in the address."""
-    parts = urlparse(uri)
-    if parts.password is None:
-        return uri
-    return uri.replace(f":{parts.password}@", ":***@", 1)
+        raise ModelError(f"{shown_uri(uri)}: no MLflow server answers ({error}); start it, or change {URI}") from None
 
 
 def _first_line(error: Exception) -> str:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from hitfinder.admission import admit_signals_and_skus
 from hitfinder.deciding import decide
-from hitfinder.errors import ModelError, NotEnoughHistoryError
+from hitfinder.errors import ModelError, NotEnoughHistoryError, NotRegisteredError
 from hitfinder.features import moment_of_knowledge, set_scope
 from hitfinder.labels import label
 from hitfinder.metrics import bootstrap_difference, list_metrics
@@ -29,7 +29,7 @@ from hitfinder.ranking import described, rank
 from hitfinder.registry.loading import load_model
 from hitfinder.registry.promotion import standing
 from hitfinder.registry.runs import Run
-from hitfinder.registry.tracking import tracking_uri
+from hitfinder.registry.tracking import shown_uri, tracking_uri
 from hitfinder.replays import shuffled
 from hitfinder.routines.retrain import Retrained, retrain
 from hitfinder.settings import Settings
@@ -67,14 +67,14 @@ class Backtest:
     def between(self, first: Any = None, last: Any = None) -> pd.DataFrame:
         """Return the mean figures of each ranker over the batches from `first` on and before `last`."""
         rows = self.lists
-        rows = rows if first is None else rows[rows["moment"] >= pd.Timestamp(first)]
-        rows = rows if last is None else rows[rows["moment"] < pd.Timestamp(last)]
+        rows = rows if first is None else rows[rows["moment"] >= _utc(first)]
+        rows = rows if last is None else rows[rows["moment"] < _utc(last)]
         means: pd.DataFrame = rows.groupby("ranker", sort=False)[list(FIGURES)].mean()
         return means.assign(lists=rows.groupby("ranker", sort=False).size())
 
     def lead(self, other: str, figure: str = "value_at_k", first: Any = None, seed: int = 0) -> dict[str, float]:
         """Return the champion's mean lead over another ranker, with its 90 % interval by bootstrap over batches."""
-        rows = self.lists if first is None else self.lists[self.lists["moment"] >= pd.Timestamp(first)]
+        rows = self.lists if first is None else self.lists[self.lists["moment"] >= _utc(first)]
         wide = rows.pivot_table(index="batch_id", columns="ranker", values=figure)
         found = bootstrap_difference(wide[CHAMPION], wide[other], pd.Series(wide.index, index=wide.index), seed=seed)
         return {"mean": found.mean, "low": found.low, "high": found.high}
@@ -130,7 +130,7 @@ def backtest(
     folder_for_store, name, experiment
         Of the registry that the retrainings use; better none that serves anybody.
     start
-        The moment of the first list; default: when a first model can be fitted.
+        The moment of the first list, UTC; default: when a first model can be fitted.
     retrain_every
         Batches from one retraining to the next.
     watch
@@ -160,13 +160,13 @@ def backtest(
     signals, skus, truth = _known_at_last(signals, skus, settings)
     batches = _batches(truth, settings)
     if start is not None:
-        batches = batches[batches["moment"] >= pd.Timestamp(start)]
+        batches = batches[batches["moment"] >= _utc(start)]
     home = Path(folder_for_store)
     store: dict[str, Any] = {"name": name, "folder_for_store": home, "experiment": experiment, "parent": parent}
     if _registered(name, home):
         raise ModelError(
-            f"{name}: expected a name that is not registered at {tracking_uri(home)}, got one that is: its champion "
-            "may know what came later; choose another name or folder"
+            f"{name}: expected a name that is not registered at {shown_uri(tracking_uri(home))}, got one that is: its "
+            "champion may know what came later; choose another name or folder"
         )
     known = signals
     decisions: pd.DataFrame | None = None
@@ -224,9 +224,15 @@ def backtest(
 def _registered(name: str, home: Path) -> bool:
     try:
         standing(name, folder_for_store=home)
-    except ModelError:  # nothing of that name, or no store yet
+    except NotRegisteredError:  # nothing of that name, or no store yet
         return False
     return True
+
+
+def _utc(moment: Any) -> pd.Timestamp:
+    """Return a moment as tables hold it: naive UTC."""
+    given = pd.Timestamp(moment)
+    return given if given.tz is None else given.tz_convert("UTC").tz_localize(None)
 
 
 def _known_at_last(

@@ -8,11 +8,10 @@ is known. The second is what is registered, and the first is the evidence for it
 from __future__ import annotations
 
 import hashlib
-import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +20,18 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from hitfinder.admission import Admission, admit_signals_and_skus, say_where_ids_differ
-from hitfinder.errors import ModelError
-from hitfinder.features import moment_of_knowledge
+from hitfinder.errors import NotRegisteredError, UnreadableModelError
+from hitfinder.features import count_pairs, features, look_at, moment_of_knowledge, set_scope
 from hitfinder.gate import MIN_UNSEEN, Verdict, gate_admitted, last_open, unseen_batches
 from hitfinder.locks import BusyError, only_one
 from hitfinder.models.hit_model import HitModel
-from hitfinder.ranking import described
 from hitfinder.registry.checks import Check, check_version
 from hitfinder.registry.facts import code_facts, data_facts
-from hitfinder.registry.loading import load_model
+from hitfinder.registry.loading import load_model, open_champion
 from hitfinder.registry.promotion import promote, standing
-from hitfinder.registry.recording import Registered, register
-from hitfinder.registry.runs import Run, end_stale, find_finished, recorded
-from hitfinder.registry.tracking import store_path, tracking_uri
+from hitfinder.registry.recording import Registered, point_to, register_admitted
+from hitfinder.registry.runs import Run, find_finished, recorded
+from hitfinder.registry.tracking import same_store, store_path, tracking_uri
 from hitfinder.settings import Settings
 from hitfinder.training import fit_admitted
 from hitfinder.warehouse import TableLike, open_warehouse
@@ -82,8 +80,6 @@ class Work:
     """What the steps of one retraining share: the admitted tables, the recipe, where it goes, whom to tell."""
 
     con: Any
-    signals: TableLike
-    skus: TableLike
     settings: Settings
     moment: pd.Timestamp
     admissions: list[Admission]
@@ -96,6 +92,24 @@ class Work:
     def fit(self, as_of: pd.Timestamp) -> HitModel:
         """Fit the recipe on what was known at a moment."""
         return fit_admitted(self.con, self.settings, as_of, self.admissions, relabel=self.relabel, **self.given)
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The version that a challenger is held against; where it can't be opened, `model` is None and `note` says why."""
+
+    version: str
+    model: HitModel | None
+    note: str | None
+
+    @property
+    def number(self) -> str:
+        """Of the version."""
+        return self.version.rpartition("/")[2]
+
+    def said(self, reason: str) -> str:
+        """Add the note to a reason."""
+        return reason if self.note is None else f"{reason}; {self.note}"
 
 
 def retrain(
@@ -149,6 +163,9 @@ def retrain(
     the registry whole, and the next call starts over; a version that had been registered already is not registered
     again. Two at once on one machine: the second waits, or leaves. On two machines: both may register, and the second
     to promote finds another champion than it was held against, and is refused.
+
+    Where the champion can't be opened any more, such as after a change of the format, the recipe is held against the
+    best simple rule alone, on the newer half of the closed batches, and the reason says so.
     """
     tell = progress or _say_nothing
     home = Path(folder_for_store)
@@ -165,7 +182,7 @@ def retrain(
         say_where_ids_differ(con, allowed=0.02)
         moment = moment_of_knowledge(con, as_of)
         given = {"outcomes_given": outcomes is not None, "decisions_given": decisions is not None}
-        work = Work(con, signals, skus, settings, moment, admissions, given, min_batches, home, relabel, tell)
+        work = Work(con, settings, moment, admissions, given, min_batches, home, relabel, tell)
         return _retrain(work, name, experiment, parent)
 
 
@@ -179,28 +196,28 @@ def lock_of(name: str, folder_for_store: str | Path = "mlruns") -> Path:
     """
     uri = tracking_uri(folder_for_store)
     store = store_path(uri)
-    folder = Path(tempfile.gettempdir()) if store is None else store.parent
-    return folder / f".retrain-{hashlib.sha256(repr((uri, name)).encode()).hexdigest()[:16]}.lock"
+    folder = Path(tempfile.gettempdir()) if store is None else store.resolve().parent
+    return folder / f".retrain-{hashlib.sha256(repr((same_store(uri), name)).encode()).hexdigest()[:16]}.lock"
 
 
 def _retrain(work: Work, name: str, experiment: str, parent: Run | None) -> Retrained:
     tags = _tags(work, name)
     store: dict[str, Any] = {"experiment": experiment, "folder_for_store": work.home}
-    # The lock is ours, so whatever looks as if it still ran on this machine was killed.
-    end_stale("retrain", {"model_name": name, "host": tags["host"]}, **store)
+    number = _champion(name, work.home)
     before = find_finished("retrain", {"model_name": name, "retrain_key": tags["retrain_key"]}, **store)
-    if before is not None:
+    if before is not None and number is not None:
         reason = f"run {before} had the same data, settings and code; nothing was done"
-        return Retrained("unchanged", reason, champion=standing(name, folder_for_store=work.home).champion,
-                         run_id=before)  # fmt: skip
+        return Retrained("unchanged", reason, champion=number, run_id=before)
     opened = (
         recorded("retrain", kind="retrain", tags=tags, **store)
         if parent is None
         else parent.step("retrain", kind="retrain", **tags)
     )
     with opened as run:
-        champion = _champion(name, work.home)
-        judged = None if champion is None else (champion, *_judge_recipe(run, work, champion))
+        judged = None
+        if number is not None:
+            champion = Champion(f"{name}/{number}", *open_champion(name, number, folder_for_store=work.home))
+            judged = (champion, *_judge_recipe(run, work, champion))
         work.tell("fitting on all that is known")
         model = work.fit(work.moment)
         work.tell("registering")
@@ -224,53 +241,61 @@ def _tags(work: Work, name: str) -> dict[str, str]:
     # A control is not what it controls.
     depends = {**tags, "relabelled": str(work.relabel is not None), "least": str(work.min_batches)}
     key = hashlib.sha256(repr(sorted(depends.items())).encode()).hexdigest()[:24]
-    return {**tags, "host": socket.gethostname(), "retrain_key": key}
+    return {**tags, "retrain_key": key}
 
 
-def _judge_recipe(run: Run, work: Work, champion: HitModel) -> tuple[HitModel | None, Verdict | str]:
+def _judge_recipe(run: Run, work: Work, champion: Champion) -> tuple[HitModel | None, Verdict | str]:
     """Fit the recipe blind to the batches that the champion has not seen, and hold it against the champion on them."""
-    unseen = unseen_batches(work.con, work.settings, [champion], work.moment, **work.given)
-    if len(unseen.batches) < work.min_batches:
-        return None, (
-            f"{len(unseen.batches)} batches have closed that {champion.version} has not seen, it takes "
-            f"{work.min_batches}"
-        )
-    assert unseen.first_launch is not None
-    blind = last_open(unseen.first_launch, work.settings)
+    known = [] if champion.model is None else [champion.model]
+    batches = unseen_batches(work.con, work.settings, known, work.moment, **work.given).batches
+    if len(batches) < work.min_batches:
+        which = "" if champion.model is None else f" that {champion.version} has not seen"
+        return None, champion.said(f"{len(batches)} batches have closed{which}, it takes {work.min_batches}")
+    if champion.model is None:  # then all are unseen, and the blind fit has to learn from some
+        batches = batches[-max(work.min_batches, len(batches) // 2) :]
+    blind = last_open(_first_launch(work.con, batches), work.settings)
     with run.step("fit, blind to the newest batches", kind="retrain-blind", as_of=blind.isoformat()) as step:
-        work.tell(f"fitting blind to the newest {len(unseen.batches)} batches")
+        work.tell(f"fitting blind to the newest {len(batches)} batches")
         held = work.fit(blind)
         step.values(held.report, "report.json")
     with run.step("gate", kind="retrain-gate") as step:
         verdict = gate_admitted(
             work.con,
             held,
-            champion,
+            champion.model,
             work.settings,
             work.moment,
             min_batches=work.min_batches,
             progress=work.tell,
             **work.given,
         )
+        if champion.note is not None:
+            verdict = replace(verdict, notes=(*verdict.notes, champion.note))
         step.log(metrics=verdict.metrics(), tags={"gate": "passed" if verdict.passed else "refused"})
         step.values(verdict.to_dict(), "evidence.json")
         step.text(verdict.say(), "evidence.txt")
     return held, verdict
 
 
+def _first_launch(con: Any, batches: Sequence[str]) -> pd.Timestamp:
+    asked = "select min(launched_at) from catalog where list_contains(?, batch_id)"
+    return pd.Timestamp(con.execute(asked, [list(batches)]).fetchone()[0])
+
+
 def _register_once(model: HitModel, work: Work, name: str, run: Run, digest: str) -> tuple[HitModel, str]:
     """Register the model, unless a call that was killed has done so already."""
     try:
         newest = load_model(f"models:/{name}@challenger", folder_for_store=work.home)
-    except ModelError:
+    except (NotRegisteredError, UnreadableModelError):
         newest = None
     if newest is not None and newest.digest() == model.digest():
-        return newest, newest.version.rpartition("/")[2]
+        number = newest.version.rpartition("/")[2]
+        point_to(name, number, folder_for_store=work.home)  # it may have been killed between the two aliases
+        return newest, number
     registered: Registered
-    model, registered = register(
+    model, registered = register_admitted(
+        work.con,
         model,
-        work.signals,
-        work.skus,
         name=name,
         folder_for_store=work.home,
         parent=run,
@@ -282,7 +307,7 @@ def _register_once(model: HitModel, work: Work, name: str, run: Run, digest: str
 def _decide(
     run: Run,
     work: Work,
-    judged: tuple[HitModel, HitModel | None, Verdict | str] | None,
+    judged: tuple[Champion, HitModel | None, Verdict | str] | None,
     challenger: HitModel,
     number: str,
 ) -> Retrained:
@@ -304,7 +329,8 @@ def _decide(
     if isinstance(verdict, str) or held is None:
         return Retrained("waiting", f"{challenger.version} is registered; {verdict}", **about)
     if verdict.too_little:
-        return Retrained("waiting", f"{challenger.version} is registered; {verdict.reason}", **about)
+        reason = champion.said(f"{challenger.version} is registered; {verdict.reason}")
+        return Retrained("waiting", reason, **about)
     if challenger.version == champion.version:
         return Retrained("unchanged", f"{champion.version} is this model already", **about)
     if now.challenger == number and now.rolled_back:
@@ -316,7 +342,7 @@ def _decide(
         now.name,
         number,
         verdict,
-        champion=champion.version.rpartition("/")[2],
+        champion=champion.number,
         checks=[*checks, _agreement(held, challenger, work)],
         tags={"gate_evidence_of": f"the same recipe as of {held.report['as_of']}"},
         parent=run,
@@ -325,7 +351,7 @@ def _decide(
     after = standing(now.name, folder_for_store=work.home)
     return Retrained(
         "promoted" if moved.promoted else "refused",
-        f"{challenger.version}: {moved.reason}",
+        champion.said(f"{challenger.version}: {moved.reason}"),
         changes=_changes(champion, challenger) if moved.promoted else (),
         **{**about, "champion": after.champion},
     )
@@ -334,9 +360,12 @@ def _decide(
 def _agreement(held: HitModel, model: HitModel, work: Work) -> Check:
     """Hold the two fits of the recipe against each other on all SKUs that were seen: the evidence is of the first."""
     margins = []
+    rows = work.con.execute("select * from skus order by sku_id").df()
     for each in (held, model):
-        threads = each.settings.model.threads
-        table = described(each, work.signals, work.skus, work.moment, threads=threads, stacklevel=5)
+        set_scope(work.con, each.settings, work.moment)
+        look_at(work.con)
+        count_pairs(work.con, list(each.rates["rate"]))
+        table = each.describe(features(work.con, each.rates), rows)
         margins.append(each.margin(table[table["age_days"] > 0]))
     # A model that says the same of every SKU agrees with none.
     flat = any(np.ptp(margin) == 0 for margin in margins)
@@ -349,23 +378,23 @@ def _agreement(held: HitModel, model: HitModel, work: Work) -> Check:
     return Check("agreement", passed, said, {"rank_correlation": found})
 
 
-def _champion(name: str, home: Path) -> HitModel | None:
+def _champion(name: str, home: Path) -> str | None:
     try:
-        number = standing(name, folder_for_store=home).champion
-    except ModelError:  # nothing is registered under that name yet
+        return standing(name, folder_for_store=home).champion
+    except NotRegisteredError:
         return None
-    return None if number is None else load_model(f"models:/{name}/{number}", folder_for_store=home)
 
 
-def _changes(before: HitModel | None, after: HitModel) -> tuple[tuple[str, object, object], ...]:
-    was, now = _facts(before), _facts(after)
+def _changes(before: Champion | None, after: HitModel) -> tuple[tuple[str, object, object], ...]:
+    was: dict[str, object] = {}
+    if before is not None:
+        was = {"champion": before.version} if before.model is None else _facts(before.model)
+    now = _facts(after)
     return tuple((name, was.get(name, "none"), now[name]) for name in now if was.get(name) != now[name])
 
 
-def _facts(model: HitModel | None) -> dict[str, object]:
+def _facts(model: HitModel) -> dict[str, object]:
     """Return what is worth a line when it changes."""
-    if model is None:
-        return {}
     report = model.report
     figures = report["metrics"].get(report["ranked_by"], {})
     return {
