@@ -209,6 +209,7 @@ def test_hits_are_taken_within_the_column_that_is_named(labelled):
     by_season = labelled(signals, skus, rule(within="Season"), MONDAY + 30 * DAY)
     assert sorted(by_season[by_season["hit"]]["sku_id"]) == ["s11", "s5"]
     assert set(by_season["within_group"]) == {"a", "(none)"}
+    assert set(by_season["batch"]) == {"b"}  # the unit in time, whatever group hits are taken in
     assert set(labelled(signals, skus, rule(within="size"), MONDAY + 30 * DAY)["within_group"]) == {"1", "2"}
     with pytest.raises(DataError, match=r"label\.within: expected a column of skus .*'colour'"):
         labelled(signals, skus, rule(within="colour"), MONDAY + 30 * DAY)

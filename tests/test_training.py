@@ -227,6 +227,32 @@ def test_batches_that_would_have_lost_too_many_hits_are_as_few_as_promised(name)
     assert thresholds[name] <= thresholds["scale"]
 
 
+def test_hits_within_a_category_are_learned_from_forward_in_time_and_promised_of_by_batch():
+    market = simulate(weeks=9, skus_per_week=40, complete=True, seed=2)
+    first = market.skus["launched_at"] == market.skus["launched_at"].min()
+    # Every category is there from the first launch on.
+    skus = market.skus[market.skus["category"].isin(market.skus.loc[first, "category"])]
+    category = skus.set_index("sku_id")["category"]
+    assert len(set(category)) > 1
+    signals = market.signals.drop(columns=["impressions", "spend"])
+    chosen = settings()
+    chosen = chosen.model_copy(update={"label": chosen.label.model_copy(update={"within": "category"})})
+    model, _, folds, ((*_, labels, _), (_, promises)) = spied(signals, skus, chosen)
+    assert model.report["evaluation"] == "forward in time"
+    batch = labels.set_index("sku_id")["batch"]
+    assert model.report["n_groups"] == batch.nunique() > 4
+    launched = labels.set_index("sku_id")["launched_at"]
+    for fold in folds:
+        train, test = list(fold.train), list(fold.test)
+        assert not set(batch[train]) & set(batch[test])
+        assert launched[train].max() + chosen.label.test_window + chosen.label.outcome_window <= launched[test].min()
+        assert set(skus.set_index("sku_id").loc[test, "category"]) & set(
+            skus.set_index("sku_id").loc[train, "category"]
+        )
+    hits = labels.loc[labels["hit"], "sku_id"]
+    assert promises["stop"].n_batches == batch[hits].nunique()
+
+
 def made_up(rng, batches, size=20):
     """Return (train, margin, labels) of batches with two hits each, everything seen once, late."""
     n = batches * size

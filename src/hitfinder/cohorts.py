@@ -22,14 +22,15 @@ class Fold:
 def forward_folds(labels: pd.DataFrame, n_folds: int, *, min_train: int, min_hits: int) -> list[Fold]:
     """Split labelled SKUs forward in time.
 
-    Groups (batches) are ordered by their first launch and the later ones cut into `n_folds` test blocks. A block is
+    Batches are ordered by their first launch and the later ones cut into `n_folds` test blocks. The group that hits are
+    taken in is another matter: a category lasts for years, and none would be later than another. A block is
     learned for from SKUs whose outcome was known when the block's first SKU was launched: the embargo is the test and
     the outcome window together, so nothing that a test SKU did, or that was being learned meanwhile, is seen.
 
     Parameters
     ----------
     labels
-        `sku_id, within_group, launched_at, known_at, hit`; see `labels.label`.
+        `sku_id, batch, launched_at, known_at, hit`; see `labels.label`.
     n_folds
         At most this many test blocks.
     min_train, min_hits
@@ -40,9 +41,9 @@ def forward_folds(labels: pd.DataFrame, n_folds: int, *, min_train: int, min_hit
     list of Fold
         Oldest first; empty where the history is too short for any.
     """
-    first = labels.groupby("within_group")["launched_at"].min().sort_values(kind="stable")
+    first = labels.groupby("batch")["launched_at"].min().sort_values(kind="stable")
     order = pd.Series(np.arange(len(first)), index=first.index)
-    position = labels["within_group"].map(order)
+    position = labels["batch"].map(order)
     feasible = []
     for place, start in enumerate(first):
         known = labels[labels["known_at"] <= start]
@@ -54,30 +55,30 @@ def forward_folds(labels: pd.DataFrame, n_folds: int, *, min_train: int, min_hit
             continue
         test = labels[position.isin(block)]
         train = labels[labels["known_at"] <= test["launched_at"].min()]
-        # A group whose first launch is earlier than the block's is never a test SKU, even if it launched for long.
-        train = train[~train["within_group"].isin(test["within_group"])]
+        # A batch is learned from or tested on, never both, even if it launched for long.
+        train = train[~train["batch"].isin(test["batch"])]
         if len(train) >= min_train and train["hit"].sum() >= min_hits:
             folds.append(Fold(tuple(train["sku_id"]), tuple(test["sku_id"])))
     return folds
 
 
 def block_folds(labels: pd.DataFrame, n_folds: int) -> npt.NDArray[np.int64]:
-    """Cut labelled SKUs into blocks of neighbouring launches, whole groups where there are enough of them.
+    """Cut labelled SKUs into blocks of neighbouring launches, whole batches where there are enough of them.
 
     Parameters
     ----------
     labels
-        `within_group, launched_at`.
+        `batch, launched_at`.
     n_folds
         How many blocks are wanted.
 
     Returns
     -------
     array of int, one fold per row of `labels`
-        Every SKU launched at one moment is in one block; so is every group where there are at least `n_folds` groups.
+        Every SKU launched at one moment is in one block; so is every batch where there are at least `n_folds`.
     """
-    first = labels.groupby("within_group")["launched_at"].transform("min")
-    key = first if labels["within_group"].nunique() >= n_folds else labels["launched_at"]
+    first = labels.groupby("batch")["launched_at"].transform("min")
+    key = first if labels["batch"].nunique() >= n_folds else labels["launched_at"]
     moments = key.map({moment: i for i, moment in enumerate(sorted(key.unique()))}).to_numpy()
     sizes = np.bincount(moments)
     middle = (np.cumsum(sizes) - sizes / 2) / sizes.sum()

@@ -70,10 +70,11 @@ def label(con: Any, settings: Settings, *, outcomes_given: bool) -> pd.DataFrame
     -------
     pandas.DataFrame
         `sku_id, within_group, launched_at, value, known_at, group_skus, standing, hit, problem, is_completed,
-        seen_value`, ordered by launch and SKU. `standing` is the share of the group worth less, in (0, 1).
-        `problem` is NULL, `too_small` or `all_equal`; rows with a problem have no usable `hit`.
-        `is_completed` tells whose `value` was completed because it had sold out (see sql/labels.sql);
-        `seen_value` is what was really counted.
+        seen_value, batch`, ordered by launch and SKU. `within_group` is where `hit` and `standing` are taken;
+        `batch`, the `batch_id` of the SKUs tested together, is the unit of all that is ordered in time. `standing` is
+        the share of the group worth less, in (0, 1). `problem` is NULL, `too_small` or `all_equal`; rows with a problem
+        have no usable `hit`. `is_completed` tells whose `value` was completed because it had sold out (see
+        sql/labels.sql); `seen_value` is what was really counted.
 
     Raises
     ------
@@ -123,7 +124,11 @@ def label(con: Any, settings: Settings, *, outcomes_given: bool) -> pd.DataFrame
         denominator=denominator or "null::bigint",
         reports=reports,
     )
-    return frame(con, f"select * from ({sql}) order by launched_at, sku_id")
+    return frame(
+        con,
+        f"select labels.*, catalog.batch_id as batch from ({sql}) as labels "
+        "inner join catalog on labels.sku_id = catalog.sku_id order by labels.launched_at, labels.sku_id",
+    )
 
 
 def _set_groups(con: Any, within: str) -> None:

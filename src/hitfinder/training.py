@@ -169,7 +169,7 @@ def _learn(history: History, named: dict[str, int], moment: pd.Timestamp, admiss
         as_of=moment.isoformat(),
         n_skus=len(history.labels),
         n_hits=int(history.labels["hit"].sum()),
-        n_groups=int(history.labels["within_group"].nunique()),
+        n_groups=int(history.labels["batch"].nunique()),
         groups_left_out=named,
         first_launch=history.labels["launched_at"].min().isoformat(),
         last_launch=history.labels["launched_at"].max().isoformat(),
@@ -243,7 +243,9 @@ def _fit_on(history: History, skus: set[str], winner: str, report: dict[str, Any
     final = judge.margin(train.table)
     scaled = _on_final_scale(margin, final, train.folds)
     shown = scaled + judge.margin_shown(train.table) - final
-    thresholds, promises = learn_thresholds(train, scaled, shown, probability, history.labels, settings.policy)
+    # A promise is about batches, whatever group hits are taken in.
+    by_batch = history.labels.assign(within_group=history.labels["batch"])
+    thresholds, promises = learn_thresholds(train, scaled, shown, probability, by_batch, settings.policy)
     grid = estimator.calibration_.margins
     belief = belief_of(history, train)
     fitted = replace(
@@ -274,7 +276,7 @@ def prepare(
     known = labels[labels["sku_id"].isin(skus)].reset_index(drop=True)
     rates = fit_rates(history.pairs[history.pairs["sku_id"].isin(skus)], history.rate_names)
     content: ContentModel | None = None
-    if known["within_group"].nunique() >= MIN_BATCHES:
+    if known["batch"].nunique() >= MIN_BATCHES:
         rows = history.vectors[history.skus["sku_id"].searchsorted(known["sku_id"])]
         content, own = fit_content(rows, known["standing"].to_numpy(), block_folds(known, settings.model.folds))
     span = (known["launched_at"].max() - known["launched_at"].min()) / pd.Timedelta(days=1)

@@ -13,12 +13,13 @@ from hitfinder.monitor.reports import MAX_UNDATED, Silence, Undated
 from hitfinder.monitor.shift import Judged, Track
 from hitfinder.promise import StopPromise
 
-__all__ = ["COLUMNS", "SHARES", "outcome_rows", "promise_rows", "rows_of", "silence_row", "undated_row"]
+__all__ = ["COLUMNS", "SHARES", "WEEKLY", "outcome_rows", "promise_rows", "rows_of", "silence_row", "undated_row"]
 
-# How the chance of a false alarm is spent. Drift gets half: it is looked for in most places, and is what history can
-# say least about by its own weeks alone.
+# How the chance of a false alarm is spent. The checks of weeks against weeks are judged together, on one share: parted
+# among the five of them, each would have to be so rare that no history of a year says anything about it.
+WEEKLY = ("batch_drift", "same_skus", "missing", "late", "rejects")
 SHARES = {
-    "batch_drift": 0.25, "same_skus": 0.25, "missing": 0.10, "late": 0.10, "rejects": 0.05,
+    "weekly": 0.725, "silent": 0.025,
     "calibration": 0.05, "hits_found": 0.05, "against_rule": 0.05, "promise": 0.05, "decisions": 0.05,
 }  # fmt: skip
 # A chance so many times smaller than allowed is no doubtful case.
@@ -57,7 +58,10 @@ def _row(check: str, **values: Any) -> pd.DataFrame:
 
 
 def silence_row(silence: Silence, allowed: float) -> pd.DataFrame:
-    """Judge how long no signal has come against the gaps before: in days, not in weeks, so that it is seen at once."""
+    """Judge how long no signal has come against the gaps before: in days, not in weeks, so that it is seen at once.
+
+    It has a share of the chance of its own, which `silence` made its limit for.
+    """
     short = not np.isfinite(silence.limit)
     alarm = not short and silence.days > silence.limit
     return _row(
@@ -67,12 +71,13 @@ def silence_row(silence: Silence, allowed: float) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def undated_row(undated: Undated, allowed: float) -> pd.DataFrame:
+def undated_row(undated: Undated) -> pd.DataFrame:
+    """Hold the share of rejects without a date against a fixed limit: no week tells what is usual, nor how likely."""
     then = 0.0 if undated.then is None else undated.then
     alarm = undated.now > then + MAX_UNDATED
     return _row(
         "rejects", kind="undated", subject="signals and skus", measure="share set aside", value=undated.now, usual=then,
-        threshold=then + MAX_UNDATED, allowed=allowed, state="alarm" if alarm else "quiet",
+        threshold=then + MAX_UNDATED, state="alarm" if alarm else "quiet",
         severity="high" if alarm else "",
     )  # fmt: skip
 

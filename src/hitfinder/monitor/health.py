@@ -13,7 +13,15 @@ from hitfinder.errors import DataError, SettingsError
 from hitfinder.features import moment_of_knowledge, set_scope
 from hitfinder.labels import label
 from hitfinder.models.hit_model import HitModel
-from hitfinder.monitor.checks import COLUMNS, SHARES, outcome_rows, promise_rows, rows_of, silence_row, undated_row
+from hitfinder.monitor.checks import (
+    COLUMNS,
+    SHARES,
+    outcome_rows,
+    promise_rows,
+    rows_of,
+    silence_row,
+    undated_row,
+)
 from hitfinder.monitor.drift import batch_track, same_skus_track
 from hitfinder.monitor.looks import Looks, look
 from hitfinder.monitor.outcomes import Outcomes, judge_outcomes, lost_by_decisions, seen_outcomes
@@ -26,7 +34,7 @@ from hitfinder.monitor.reports import (
     undated_rejects,
 )
 from hitfinder.monitor.sentences import sentences, words_of
-from hitfinder.monitor.shift import Judged, Track, judge
+from hitfinder.monitor.shift import Judged, Track, judge_together
 from hitfinder.tables import DECISIONS
 from hitfinder.warehouse import TableLike, open_warehouse
 
@@ -46,9 +54,10 @@ class Health:
         What was looked at, with which chance of any false alarm.
     checks
         One row per check and subject, the quiet ones included: `check, kind, subject, measure, value, usual, shift`
-        (in what is usual from week to week), `threshold` (of the shift, or of the figure itself), `p_value` (adjusted
-        for all subjects of the check), `allowed` (chance of a false alarm of the check), `state` (`alarm`, `quiet`,
-        `short`: too little history for a promise, `none`: nothing to judge), `severity`, `n_history`.
+        (in what is usual from week to week), `threshold` (of the shift, or of the figure itself), `p_value` (in the
+        checks of weeks against weeks adjusted for all of their subjects), `allowed` (chance of a false alarm of the
+        check; the checks of weeks against weeks have one between them; NaN where a limit is fixed), `state` (`alarm`,
+        `quiet`, `short`: too little history for a promise, `none`: nothing to judge), `severity`, `n_history`.
     drift
         The rows about drift, with the stability index `psi` beside the test, and `usual_psi` of past batches.
     weeks
@@ -182,10 +191,13 @@ def monitor(
 
     The newest batch is compared with earlier ones at the same age, the newest week with earlier weeks, all as they
     were known at the same distance; what became of batches that closed since the fit is held against what the model
-    said of them. Where nothing changed, the chance that such a look raises any alarm is at most `false_alarm`, over
-    all checks, features and channels together: as far as weeks are exchangeable, and with their own history to tell
-    what is usual. Weeks are compared with the weeks before them rather than with the training period, so an alarm
-    fades within some weeks as the new becomes the usual, whether or not the model was fitted anew.
+    said of them. Where nothing changed, a look is made to raise any alarm with a chance of at most `false_alarm`, over
+    all checks, features and channels together. Most of it is spent on weeks against weeks, by the place of the newest
+    among the past ones: that is exact where weeks are exchangeable and some thirty are known. Of fewer, the tail is
+    estimated, and the chance is as simulations show (see `hitfinder.monitor.shift`). Rejects that name no period have a
+    fixed limit, of which no chance is stated. Weeks are compared with the weeks before them rather than with the
+    training period, so an alarm fades within some weeks as the new becomes the usual, whether or not the model was
+    fitted anew.
 
     Parameters
     ----------
@@ -229,16 +241,16 @@ def monitor(
         looks = look(con, model, moment, kept.labels["sku_id"].tolist())
         spent = {name: share * false_alarm for name, share in SHARES.items()}
         tracks, psi = _tracks(con, model, looks)
-        judged = {name: judge(track, spent[name]) for name, track in tracks.items()}
+        judged = judge_together(tracks, spent["weekly"])
         found = judge_outcomes(model, looks.later, kept)
         lost = lost_by_decisions(kept, settings) if decisions is not None else None
-        silent = silence(con, moment, settings.signals.period)
+        silent = silence(con, moment, settings.signals.period, spent["silent"])
         undated = undated_rejects(con, model.report.get("admissions", []), sum(a.kept for a in admissions[:2]))
     finally:
         con.close()
-    checks = [rows_of(name, tracks[name], judged[name], spent[name]) for name in tracks]
+    checks = [rows_of(name, tracks[name], judged[name], spent["weekly"]) for name in tracks]
     promised, bets = promise_rows(model, found, lost, spent)
-    checks += [silence_row(silent, spent["missing"]), undated_row(undated, spent["rejects"])]
+    checks += [silence_row(silent, spent["silent"]), undated_row(undated)]
     checks += [*outcome_rows(model, found, spent), *promised]
     table = pd.concat([rows for rows in checks if len(rows)], ignore_index=True)[list(COLUMNS)]
     return Health(
@@ -270,11 +282,11 @@ def _closed_since(
     try:
         labels = label(con, model.settings, outcomes_given=outcomes_given)
     except DataError:  # the metric was not measured: there is nothing to hold against
-        return pd.DataFrame(columns=["sku_id", "within_group", "launched_at", "value", "hit"])
+        return pd.DataFrame(columns=["sku_id", "within_group", "batch", "launched_at", "value", "hit"])
     usable = labels[labels["problem"].isna()]
     if fitted is None or fitted > moment:
         return usable.head(0)
-    first = usable.groupby("within_group")["known_at"].transform("min")
+    first = usable.groupby("batch")["known_at"].transform("min")
     return usable[first > fitted].reset_index(drop=True)
 
 

@@ -54,8 +54,8 @@ LUCK = 0.01
 class Seen:
     """Outcomes that were not cut off.
 
-    `labels`: of these, with `weight`: how many SKUs of the batch each stands for, 1 or more; and `decided`: whether
-    anything was decided about it in time. `n_blind`: batches left out, since SKUs were stopped there and nobody could
+    `labels`: of these, with `weight`: how many SKUs of its group each stands for, 1 or more; and `decided`: whether
+    anything was decided about it in time. `n_blind`: groups left out, since SKUs were stopped there and nobody could
     stand in for them.
     """
 
@@ -66,8 +66,9 @@ class Seen:
 def seen_outcomes(con: Any, labels: pd.DataFrame, settings: Settings, *, decisions_given: bool) -> Seen:
     """Leave out labels that a stop cut off, weigh the others, and judge anew who was a hit.
 
-    A batch in which SKUs were stopped is judged only where chance could have kept them on, and only if it did keep on
-    somebody, in whatever batch: those that are left otherwise are the model's own choice and would prove it right.
+    A group that hits are taken in (the batch, or what `label.within` names) and in which SKUs were stopped is judged
+    only where chance could have kept them on, and only if it did keep on somebody, in whatever group: those that are
+    left otherwise are the model's own choice and would prove it right.
 
     Parameters
     ----------
@@ -102,7 +103,7 @@ class Outcomes:
 
     `batches`: one row each, oldest first: `batch_id, launched_at, n_skus, hits, expected, hits_at_k, rule_hits_at_k,
     allowed, lost, lost_too_much`; counts are by weight. `curve`: predicted and observed shares. `error`: of
-    calibration. `n_blind`: closed batches that can't be judged; see `Seen`.
+    calibration. `n_blind`: closed groups that can't be judged; see `Seen`.
     """
 
     batches: pd.DataFrame
@@ -122,7 +123,7 @@ def judge_outcomes(model: HitModel, later: pd.DataFrame, seen: Seen) -> Outcomes
     later
         The model's inputs of these SKUs at the moments of their tests.
     seen
-        `sku_id, within_group, launched_at, value, hit, weight` of the same SKUs.
+        `sku_id, batch, launched_at, value, hit, weight` of the same SKUs.
     """
     labels = seen.labels
     if labels.empty or later.empty:
@@ -134,7 +135,7 @@ def judge_outcomes(model: HitModel, later: pd.DataFrame, seen: Seen) -> Outcomes
     looks = pd.DataFrame(
         {
             "sku": rows["sku_id"],
-            "batch": beside["within_group"].to_numpy(),
+            "batch": beside["batch"].to_numpy(),
             "moment": rows["as_of"],
             "margin": margin,
             "probability": model.estimator.calibration_.interval(margin)[0],
@@ -229,13 +230,16 @@ def lost_by_decisions(seen: Seen, settings: Settings) -> pd.DataFrame:
     rows = seen.labels[seen.labels["decided"] & seen.labels["hit"].astype(bool)]
     rows = rows.assign(stopped=rows["weight"] - 1, drawn=rows["weight"] > 1 + 1e-9)
     rows["chance"] = (1 / rows["weight"]).where(rows["drawn"])
-    by_batch = rows.groupby("within_group", sort=False)
+    by_batch = rows.groupby("batch", sort=False)
     out = by_batch.agg(
         launched_at=("launched_at", "min"), hits=("weight", "sum"), lost=("stopped", "sum"), drawn=("drawn", "sum"),
         chance=("chance", "mean"),
     )  # fmt: skip
-    out = out.reset_index().rename(columns={"within_group": "batch_id"})
-    out = out.sort_values(["launched_at", "batch_id"], kind="stable", ignore_index=True)
+    out = (
+        out.rename_axis("batch_id")
+        .reset_index()
+        .sort_values(["launched_at", "batch_id"], kind="stable", ignore_index=True)
+    )
     allowed = settings.policy.max_hits_lost * out["hits"] + 1e-9
     luck = stats.binom.sf(out["drawn"] - 1, np.floor(allowed), out["chance"].fillna(1.0))
     return out.assign(lost_too_much=((out["lost"] > allowed) & (luck <= LUCK)).astype(int))

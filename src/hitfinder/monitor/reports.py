@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hitfinder.monitor.looks import MAX_LOOKS, WEEK, Looks
-from hitfinder.monitor.shift import MIN_HISTORY, Track
+from hitfinder.monitor.shift import MIN_HISTORY, Track, usual_up_to
 from hitfinder.tables import COUNTS, MONEY
 
 __all__ = [
@@ -65,8 +65,11 @@ class Silence:
     n_gaps: int
 
 
-def silence(con: Any, moment: pd.Timestamp, period: pd.Timedelta) -> Silence:
-    """Measure for how long no signal has come, and what gaps there were in the weeks before that."""
+def silence(con: Any, moment: pd.Timestamp, period: pd.Timedelta, allowed: float) -> Silence:
+    """Measure for how long no signal has come, and what gaps there were in the weeks before that.
+
+    `allowed`: the chance with which a gap like those before may be longer than the limit.
+    """
     arrivals = con.execute(
         "with came as (select distinct known_at from signals where known_at <= $moment) "
         "select known_at from came where known_at >= (select max(known_at) from came) - $back order by known_at",
@@ -77,8 +80,13 @@ def silence(con: Any, moment: pd.Timestamp, period: pd.Timedelta) -> Silence:
     day = pd.Timedelta(days=1)
     gaps = (arrivals.diff().dropna() / day).to_numpy(dtype=float)
     longest = float(gaps.max()) if len(gaps) else np.nan
-    # A period more than the longest: an export that is made a little later than last time is not silent.
-    limit = max(2 * period / day, longest + period / day) if len(gaps) >= MIN_HISTORY else np.nan
+    limit = np.nan
+    if len(gaps) >= MIN_HISTORY:
+        # A period more than the longest: an export that is made a little later than last time is not silent.
+        limit = max(2 * period / day, longest + period / day)
+        # Reports may come in bursts, a hundred small gaps a day: it is the longest of each week that are alike.
+        of_week = pd.Series(gaps).groupby(((arrivals.iloc[-1] - arrivals) // WEEK).to_numpy()[1:]).max().to_numpy()
+        limit = max(limit, usual_up_to(of_week, allowed)) if len(of_week) >= MIN_HISTORY else limit
     return Silence(float((moment - arrivals.iloc[-1]) / day), longest, limit, len(gaps))
 
 
