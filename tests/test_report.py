@@ -742,6 +742,18 @@ def test_page_and_workbook_say_each_skus_tier_and_what_is_weak(tmp_path, languag
     assert any(words["tier_meaning"] in row for row in about)
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_column_of_ours_is_explained_in_the_workbook(tmp_path, language):
+    table, skus = diagnosed(language)
+    table = table.assign(expected_value_low=1.0, expected_value_high=9.0)
+    path = write_list(table, tmp_path / "list.xlsx", skus=skus, language=language)
+    words, heads = load_words(language), sheet_rows(path)[0]
+    told = {row[1]: row[2] for row in sheet_rows(path, 1)}
+    named = [*COLUMNS, "expected_value_low", "expected_value_high", "tier", "diagnosis", "title"]
+    assert {name: told[name] for name in named} == {name: words[f"{name}_meaning"] for name in named}
+    assert len(heads) >= len(named)
+
+
 def test_a_list_without_a_diagnosis_says_nothing_of_one(tmp_path):
     ranked, _ = sample(20)
     text = write_list(ranked, tmp_path / "list.html").read_text(encoding="utf-8")

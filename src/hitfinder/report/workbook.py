@@ -11,7 +11,7 @@ import pandas as pd
 
 from hitfinder.diagnosis import diagnosis_words
 from hitfinder.errors import DataError
-from hitfinder.report.content import ACTIONS, BESIDE, COLUMNS, REASONS, Content, decimals_of
+from hitfinder.report.content import ACTIONS, REASONS, Content, decimals_of
 from hitfinder.report.diagnosis import TIER_MARKS
 from hitfinder.report.paper import MARKS
 from hitfinder.report.sheets import MAX_TEXT, NEVER, fit_for_print, lines_of, open_book
@@ -181,7 +181,7 @@ class _About:
         self.text = book.add_format(wrapped | {"align": "left"})
         self.strong = book.add_format(wrapped | {"bold": True})
         self.alarm = book.add_format(wrapped | {"bold": True, "font_color": "#8A2B06"})
-        self.number = book.add_format({"align": "left", "num_format": "#,##0"})
+        self.number = book.add_format({"align": "left", "valign": "top", "num_format": "#,##0"})
 
     def line(self, texts: Sequence[str], look: Any) -> None:
         """Write texts beside each other, and go on to the next row."""
@@ -221,7 +221,7 @@ def _about_sheet(book: Any, content: Content) -> None:
     about.section(words["columns"])
     about.line((words["column"], words["field"], words["meaning"]), about.label)
     for name, title in _headings(content).items():
-        meaning = words[f"{name}_meaning"] if name in (*COLUMNS, *BESIDE, "tier", "diagnosis") else ""
+        meaning = words[f"{name}_meaning"] if name in ORDER else ""
         about.told(meaning, (title, about.strong), (name, about.text))
     fit_for_print(about.sheet, content.title, words)
     about.sheet.fit_to_pages(1, 1)
