@@ -198,9 +198,19 @@ def action(model: HitModel, margin: Any) -> Any:
 
 
 def described(
-    model: HitModel, signals: TableLike, skus: TableLike, as_of: Any, *, threads: int, stacklevel: int
+    model: HitModel,
+    signals: TableLike,
+    skus: TableLike,
+    as_of: Any,
+    *,
+    threads: int,
+    stacklevel: int,
+    with_launches: bool = False,
 ) -> pd.DataFrame:
-    """Return what the model reads of every SKU at the moment, in order of `sku_id`; see `HitModel.describe`."""
+    """Return what the model reads of every SKU at the moment, in order of `sku_id`; see `HitModel.describe`.
+
+    `with_launches`: with the batches by launch in its `attrs[BY_LAUNCH]`.
+    """
     con = open_warehouse(threads=threads)
     try:
         admit_signals_and_skus(con, signals, skus, period=model.settings.signals.period, stacklevel=stacklevel)
@@ -210,7 +220,8 @@ def described(
         count_pairs(con, list(model.rates["rate"]))
         rows = execute(con, "select * from skus order by sku_id").df()
         table = model.describe(features(con, model.rates), rows)
-        table.attrs[BY_LAUNCH] = batches_by_launch(con, planned=False)
+        if with_launches:
+            table.attrs[BY_LAUNCH] = batches_by_launch(con, planned=False)
         return table
     finally:
         con.close()
@@ -218,7 +229,8 @@ def described(
 
 def score(model: HitModel, signals: TableLike, skus: TableLike, as_of: Any) -> tuple[pd.DataFrame, Any, Any]:
     """Return the features of every SKU at the moment, their margins, and each column's contribution."""
-    table = described(model, signals, skus, as_of, threads=model.settings.model.threads, stacklevel=5)
+    threads = model.settings.model.threads
+    table = described(model, signals, skus, as_of, threads=threads, stacklevel=5, with_launches=True)
     if table.empty:
         return table, np.zeros(0), np.zeros((0, len(model.design.columns)))
     X = model.matrix(table)
