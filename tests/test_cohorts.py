@@ -84,12 +84,18 @@ def test_forward_folds_do_not_depend_on_the_order_of_rows_where_no_two_groups_st
     assert sets[0] == sets[1]
 
 
-def test_forward_folds_cut_the_later_groups_into_as_many_blocks_as_are_wanted():
+def twenty_weeks():
+    """Ten SKUs a week, the first of each week a hit."""
     weeks = 20
     table = pd.DataFrame({"launched_at": np.repeat([MONDAY + 7 * w * DAY for w in range(weeks)], 10)})
     table["sku_id"] = [f"s{i}" for i in range(len(table))]
     table["batch"] = table["launched_at"].astype(str)
     table["known_at"], table["hit"] = table["launched_at"] + OUTCOME_KNOWN, np.arange(len(table)) % 10 == 0
+    return table
+
+
+def test_forward_folds_cut_the_later_groups_into_as_many_blocks_as_are_wanted():
+    table = twenty_weeks()
     folds = forward_folds(table, 4, min_train=10, min_hits=1)
     # The first week's outcome is known after five weeks: 15 weeks are left.
     assert [len(fold.test) for fold in folds] == [40, 40, 40, 30]
@@ -97,11 +103,7 @@ def test_forward_folds_cut_the_later_groups_into_as_many_blocks_as_are_wanted():
 
 
 def test_groups_of_hits_that_last_for_all_weeks_do_not_keep_batches_from_being_split_in_time():
-    weeks = 20
-    table = pd.DataFrame({"launched_at": np.repeat([MONDAY + 7 * w * DAY for w in range(weeks)], 10)})
-    table["sku_id"] = [f"s{i}" for i in range(len(table))]
-    table["batch"] = table["launched_at"].astype(str)
-    table["known_at"], table["hit"] = table["launched_at"] + OUTCOME_KNOWN, np.arange(len(table)) % 10 == 0
+    table = twenty_weeks()
     by_batch = forward_folds(table, 4, min_train=10, min_hits=1)
     lasting = table.assign(within_group=np.arange(len(table)) % 3)
     assert forward_folds(lasting, 4, min_train=10, min_hits=1) == by_batch

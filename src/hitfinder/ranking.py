@@ -19,6 +19,7 @@ __all__ = [
     "BY_LAUNCH",
     "RANKED_COLUMNS",
     "batches_by_launch",
+    "describe_admitted",
     "described",
     "newest_batch",
     "only_batch",
@@ -215,16 +216,21 @@ def described(
     try:
         admit_signals_and_skus(con, signals, skus, period=model.settings.signals.period, stacklevel=stacklevel)
         say_where_ids_differ(con, allowed=0.5)
-        set_scope(con, model.settings, moment_of_knowledge(con, as_of))
-        look_at(con)
-        count_pairs(con, list(model.rates["rate"]))
-        rows = execute(con, "select * from skus order by sku_id").df()
-        table = model.describe(features(con, model.rates), rows)
+        table = describe_admitted(con, model, moment_of_knowledge(con, as_of))
         if with_launches:
             table.attrs[BY_LAUNCH] = batches_by_launch(con, planned=False)
         return table
     finally:
         con.close()
+
+
+def describe_admitted(con: Any, model: HitModel, moment: pd.Timestamp) -> pd.DataFrame:
+    """Return what the model reads of every SKU of the tables that stand admitted in `con`; see `described`."""
+    set_scope(con, model.settings, moment)
+    look_at(con)
+    count_pairs(con, list(model.rates["rate"]))
+    rows = execute(con, "select * from skus order by sku_id").df()
+    return model.describe(features(con, model.rates), rows)
 
 
 def score(model: HitModel, signals: TableLike, skus: TableLike, as_of: Any) -> tuple[pd.DataFrame, Any, Any]:

@@ -21,10 +21,11 @@ from scipy.stats import spearmanr
 
 from hitfinder.admission import Admission, admit_signals_and_skus, say_where_ids_differ
 from hitfinder.errors import NotRegisteredError, UnreadableModelError
-from hitfinder.features import count_pairs, features, look_at, moment_of_knowledge, set_scope
+from hitfinder.features import moment_of_knowledge
 from hitfinder.gate import MIN_UNSEEN, Verdict, gate_admitted, last_open, unseen_batches
 from hitfinder.locks import BusyError, only_one
 from hitfinder.models.hit_model import HitModel
+from hitfinder.ranking import describe_admitted
 from hitfinder.registry.checks import Check, check_version
 from hitfinder.registry.facts import code_facts, data_facts
 from hitfinder.registry.loading import load_model, open_champion
@@ -360,12 +361,8 @@ def _decide(
 def _agreement(held: HitModel, model: HitModel, work: Work) -> Check:
     """Hold the two fits of the recipe against each other on all SKUs that were seen: the evidence is of the first."""
     margins = []
-    rows = work.con.execute("select * from skus order by sku_id").df()
     for each in (held, model):
-        set_scope(work.con, each.settings, work.moment)
-        look_at(work.con)
-        count_pairs(work.con, list(each.rates["rate"]))
-        table = each.describe(features(work.con, each.rates), rows)
+        table = describe_admitted(work.con, each, work.moment)
         margins.append(each.margin(table[table["age_days"] > 0]))
     # A model that says the same of every SKU agrees with none.
     flat = any(np.ptp(margin) == 0 for margin in margins)
