@@ -65,6 +65,31 @@ def test_the_doubt_is_that_of_all_rates_together():
         assert belief.doubt(table)[row] == pytest.approx(expected)
 
 
+def test_what_fades_with_the_funnel_known_doubts_less():
+    """Orders are wanted: the slope of clicks is what lasts and, for the share not known, what clicks say of orders."""
+    belief, table = made(), table_of(1)
+    names = (*COLUMNS, *(f"{rate}.unknown" for rate in RATES))
+    rng = np.random.default_rng(5)
+    table = table.assign(**{name: rng.uniform(0, 1, len(table)) for name in names[4:]})
+    of = belief.prior
+    prior = LinearPrior(
+        np.append(of.mean, [0, 0]), np.append(of.scale, [np.inf, np.inf]), np.append(of.coefficients, [0, 0]),
+        of.intercept, np.asarray([0.7, 0, 0.4, 0, 0, 0]), (4, 5),
+    )  # fmt: skip
+    fading = Belief(names, prior, RATES, belief.factor)
+    for row in range(len(table)):
+        share = np.sqrt((table.loc[row, names[4]] + table.loc[row, names[5]]) / 2)
+        slope = (of.coefficients * share + [0.7, 0, 0.4, 0]) / of.scale
+        score = of.intercept + sum(slope[k] * (table.loc[row, name] - of.mean[k]) for k, name in enumerate(COLUMNS))
+        assert fading.mean(table)[row] == pytest.approx(score)
+        spread = [table.loc[row, f"{rate}.spread"] for rate in RATES]
+        doubt = np.hypot((slope[0] + slope[1]) * spread[0], (slope[2] + slope[3]) * spread[1])
+        assert fading.doubt(table)[row] == pytest.approx(belief.factor * doubt)
+    assert (
+        Belief.from_dict(json.loads(json.dumps(fading.to_dict()))).doubt(table).tolist() == fading.doubt(table).tolist()
+    )
+
+
 def test_nothing_else_of_the_table_is_read_and_the_order_of_columns_is_none():
     belief, table = made(), table_of(2)
     other = table.assign(content=99.0, month=7, **{"revenue_per_click.level": 5.0})
@@ -197,7 +222,7 @@ def history_of(seed, *, shape=25.0, n=4_000, rates=("clicks_per_impression",), l
     lists_ = batch[of] * len(SHOWN) + np.tile(np.arange(len(SHOWN)), n)
     belief = fit_belief(
         table, of, standing[of], np.full(len(table), 1 / len(SHOWN)), batch[of] % 3, lists_, list(rates),
-        [f"{rate}.level" for rate in rates],
+        [f"{rate}.level" for rate in rates], [],
     )  # fmt: skip
     return table, belief
 
@@ -233,7 +258,7 @@ def test_where_scores_never_moved_there_is_no_doubt():
     standing = (level.argsort().argsort() + 0.5) / n
     belief = fit_belief(
         table, np.arange(n), standing, np.ones(n), np.arange(n) % 3, np.arange(n) % 10,
-        ["clicks_per_impression"], ["clicks_per_impression.level"],
+        ["clicks_per_impression"], ["clicks_per_impression.level"], [],
     )  # fmt: skip
     assert belief.factor == 0.0
     assert not belief.doubt(table).any()
@@ -254,7 +279,7 @@ def test_a_season_that_moves_a_whole_list_is_no_doubt_about_its_skus():
     fits = [
         fit_belief(
             rows, of, standing, np.full(len(rows), 1 / len(SHOWN)), of % 40 % 3, (of % 40) * len(SHOWN) + state,
-            ["clicks_per_impression"], ["clicks_per_impression.level"],
+            ["clicks_per_impression"], ["clicks_per_impression.level"], [],
         )
         for rows in (table, moved)
     ]  # fmt: skip

@@ -190,6 +190,9 @@ class Oracle:
                 "sku_rate": sku_rate,
                 "own_weight": den / (den + own),
                 "spread": math.sqrt(pooling["sku_strength"] / (den + own)),
+                "unknown": pooling["sku_strength"]
+                / (den + own)
+                / (1 + pooling["sku_strength"] / pooling["style_strength"]),
                 "level": math.log(sku_rate / pooling["mean"]),
                 "lead": math.log(sku_rate / batch_rate),
                 "sibling_lead": math.log(style_rate / category_rate),

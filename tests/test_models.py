@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
-from scipy.stats import norm
+from scipy.stats import norm, spearmanr
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from small_market import fitted, newest_batch
 
@@ -21,7 +21,7 @@ from hitfinder.errors import ModelError
 from hitfinder.models import HitClassifier, calibration
 from hitfinder.models.calibration import Calibration, fit_calibration
 from hitfinder.models.content import ContentModel, fit_content, vectorise
-from hitfinder.models.design import Design, choose_design, split_attributes
+from hitfinder.models.design import LOG_EARNING, Design, choose_design, funnel_to, split_attributes
 from hitfinder.models.prior import PENALTIES, LinearPrior, fit_platt, fit_prior
 from hitfinder.models.rules import LOGISTIC, counted_names, fit_logistic_rule, plain_counts, rule_scores
 from hitfinder.settings import parse_settings
@@ -172,6 +172,77 @@ def test_the_prior_finds_what_was_planted_and_shrinks_the_rest():
     assert one == pytest.approx(two, rel=0.05)
     assert np.abs(nothing).max() < 0.05 * one
     assert np.corrcoef(oof, signal)[0, 1] > 0.9
+
+
+def two_steps(seed, n=3000):
+    """Return features and standing: two steps of a funnel, the second seen with more or less noise, and a sign of it.
+
+    Columns: both steps as a posterior mean says them, the sign, and the share of each step that is not known.
+    """
+    rng = np.random.default_rng(seed)
+    click, order = rng.normal(0, 0.5, n), rng.normal(0, 0.8, n)
+    sign = order + rng.normal(0, 1.0, n)
+    noise = rng.choice([0.05, 3.0], n)  # a variance: at the end of a test, at its beginning
+    unknown = noise / (noise + 0.8**2)
+    seen = (1 - unknown) * (order + np.sqrt(noise) * rng.normal(size=n))
+    X = np.column_stack([click, seen, sign, np.zeros(n), unknown])
+    return X, (pd.Series(click + order).rank().to_numpy() - 0.5) / n
+
+
+def test_what_other_columns_say_fades_as_the_funnel_gets_known():
+    X, standing = two_steps(0)
+    folds = np.arange(len(X)) % 4
+    prior, oof = fit_prior(X, standing, np.ones(len(X)), folds, [2], funnel=[0, 1], unknown=[3, 4])
+    late = X[:, 4] < 0.5
+    weights = prior.weights(X) / prior.scale
+
+    def rank(scores, rows):
+        return spearmanr(scores[rows], standing[rows]).statistic
+
+    # Known: a step counts as much as the other, and the sign for little. Not known: the sign stands for it.
+    assert weights[late, 1].mean() == pytest.approx(weights[late, 0].mean(), rel=0.2)
+    assert weights[~late, 2].mean() > 2 * weights[late, 2].mean() > 0
+    _, plain = fit_prior(X, standing, np.ones(len(X)), folds, [2])
+    gain = {when: rank(oof, rows) - rank(plain, rows) for when, rows in {"late": late, "early": ~late}.items()}
+    assert gain["late"] > 0.03
+    assert gain["early"] > -0.01  # before anything is known the sign decides either way
+
+
+def test_with_everything_known_the_funnel_alone_decides():
+    X, standing = two_steps(1)
+    prior, _ = fit_prior(X, standing, np.ones(len(X)), np.arange(len(X)) % 4, [2], funnel=[0, 1], unknown=[3, 4])
+    known = np.where(np.arange(5) > 2, 0.0, X)
+    order = np.argsort(prior.score(known))
+    np.testing.assert_array_equal(order, np.argsort(known[:, 0] + known[:, 1]))
+    # A step that nobody measured is not known at all.
+    np.testing.assert_array_equal(
+        prior.score(np.where(np.arange(5) > 2, np.nan, X)), prior.score(np.where(np.arange(5) > 2, 1.0, X))
+    )
+
+
+def test_what_the_columns_add_sums_to_the_score_and_survives_being_saved():
+    X, standing = two_steps(2, 300)
+    prior, _ = fit_prior(X, standing, np.ones(300), np.arange(300) % 3, [2], funnel=[0, 1], unknown=[3, 4])
+    np.testing.assert_allclose(prior.effects(X).sum(axis=1) + prior.intercept, prior.score(X))
+    again = LinearPrior.from_dict(json.loads(json.dumps(prior.to_dict())))
+    np.testing.assert_array_equal(again.score(X), prior.score(X))
+    model = HitClassifier(kind="boosted", anchor_columns=[2], funnel_columns=[0, 1], unknown_columns=[3, 4])
+    hit = (standing > 0.8).astype(int)
+    model.fit(X, hit, standing=standing)
+    apart = model.margin(X) - model.contributions(X).sum(axis=1)
+    np.testing.assert_allclose(apart, apart[0], atol=1e-9)
+
+
+def test_of_two_scores_that_say_the_same_neither_is_needed_and_none_counts_against():
+    rng = np.random.default_rng(3)
+    level = rng.normal(size=500)
+    standing = (pd.Series(level + rng.normal(size=500)).rank().to_numpy() - 0.5) / 500
+    X = np.column_stack([level, np.full(500, 0.5)])
+    prior, _ = fit_prior(X, standing, np.ones(500), np.arange(500) % 5, [0], funnel=[0], unknown=[1])
+    assert (prior.weights(X)[:, 0] > 0).all()
+    against, _ = fit_prior(X, 1 - standing, np.ones(500), np.zeros(500, dtype=int), [0], funnel=[0], unknown=[1])
+    assert against.lasting[0] <= 0  # by the ridge alone: no score is started from the wrong way round
+    assert np.abs(against.weights(X)[0, 0]) < np.abs(prior.weights(X)[0, 0])
 
 
 def test_a_strong_penalty_leaves_equal_weights_on_the_anchor():
@@ -468,20 +539,54 @@ def test_attributes_are_sorted_into_categories_and_numbers():
 
 
 def test_a_design_reads_its_columns_in_its_own_order():
-    design = choose_design(["clicks_per_day", "refunds_per_revenue"], ["weight"], on_impressions=False, history_days=30)
+    rates = ["clicks_per_impression", "refunds_per_revenue"]
+    design = choose_design(rates, ["weight"], metric="clicks", on_impressions=False, history_days=30)
     assert "month" not in design.columns
     assert "log_impressions" not in design.columns
-    assert "month" in choose_design([], [], on_impressions=True, history_days=400).columns
+    assert "month" in choose_design([], [], metric="clicks", on_impressions=True, history_days=400).columns
     assert len(set(design.columns)) == len(design.columns)
     rising = {name for name, up in zip(design.columns, design.monotone, strict=True) if up}
-    assert "clicks_per_day.level" in rising
+    assert "clicks_per_impression.level" in rising
     assert not any(name.startswith("refunds") for name in rising)
-    assert [design.columns[i] for i in design.anchor_columns] == ["clicks_per_day.level"]
+    assert [design.columns[i] for i in design.anchor_columns] == ["clicks_per_impression.level"]
+    assert [design.columns[i] for i in design.funnel_columns] == ["clicks_per_impression.level"]
+    assert [design.columns[i] for i in design.unknown_columns] == ["clicks_per_impression.unknown"]
+    assert set(design.unknown) <= set(design.prior)
     table = pd.DataFrame({name: [float(i)] for i, name in enumerate(reversed(design.columns))}).drop(columns="weight")
     row = design.matrix(table)[0]
     assert np.isnan(row[design.columns.index("weight")])
     assert row[0] == len(design.columns) - 1
     assert Design.from_dict(json.loads(json.dumps(design.to_dict()))) == design
+
+
+IMPRESSION_RATES = ["clicks_per_impression", "carts_per_click", "orders_per_click", "revenue_per_order"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "rates", "steps"),
+    [
+        ("carts", IMPRESSION_RATES, ["clicks_per_impression", "carts_per_click"]),
+        ("orders", IMPRESSION_RATES, ["clicks_per_impression", "orders_per_click"]),
+        ("profit", IMPRESSION_RATES, ["clicks_per_impression", "orders_per_click", "revenue_per_order"]),
+        ("revenue", ["revenue_per_impression"], ["revenue_per_impression"]),
+        ("revenue", ["clicks_per_impression", "revenue_per_click"], ["clicks_per_impression", "revenue_per_click"]),
+        ("revenue / orders", IMPRESSION_RATES, ["revenue_per_order"]),
+        ("units", ["units_per_impression", "units_per_order"], ["units_per_impression"]),  # orders are not there
+        ("revenue", ["orders_per_day", "revenue_per_day", "revenue_per_order"], []),
+        ("orders / clicks", ["orders_per_day", "orders_per_click"], ["orders_per_click"]),
+        ("revenue", ["clicks_per_impression"], []),
+        ("refunds", [*IMPRESSION_RATES, "refunds_per_revenue"], []),
+    ],
+)
+def test_the_funnel_leads_from_the_exposure_to_the_metric_in_the_most_steps(metric, rates, steps):
+    assert funnel_to(metric, rates) == steps
+
+
+def test_by_profit_what_is_left_of_the_revenue_is_the_last_step():
+    design = choose_design(IMPRESSION_RATES, [], metric="profit", on_impressions=True, history_days=30)
+    assert design.funnel == (*(f"{rate}.level" for rate in funnel_to("profit", IMPRESSION_RATES)), LOG_EARNING)
+    design = choose_design(["visitors_per_day"], [], metric="profit", on_impressions=False, history_days=30)
+    assert design.funnel == design.unknown == ()
 
 
 # -------------------------------------------------------------------------------------------------------- saved model
@@ -557,7 +662,7 @@ def test_what_is_no_model_is_refused_in_one_line(saved, tmp_path):
     for text, said in (
         ("{", "can't be read"),
         ("[]", "can't be read"),
-        (json.dumps({**values, "format": 99}), "format 3, got 99"),
+        (json.dumps({**values, "format": 99}), "format 4, got 99"),
         (json.dumps({k: v for k, v in values.items() if k != "rates"}), "can't be read"),
         (json.dumps({**values, "boosters": 2}), "booster_0.txt is missing"),
     ):

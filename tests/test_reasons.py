@@ -23,7 +23,7 @@ EVERY_RATE = sorted(name for group in RATES.values() for name in group)
 @pytest.fixture(scope="module")
 def every_topic():
     """Return (model, table) with every column that a design can have, and rows of every kind."""
-    design = choose_design(EVERY_RATE, ["weight"], on_impressions=True, history_days=400)
+    design = choose_design(EVERY_RATE, ["weight"], metric="revenue", on_impressions=True, history_days=400)
     rows = 8
     columns = dict.fromkeys(design.columns, np.zeros(rows))
     for rate in EVERY_RATE:

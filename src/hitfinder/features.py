@@ -44,7 +44,7 @@ RATES = {
 }
 
 # What is known of each rate: its level against history, its lead over the batch, and so on (see sql/shrunk.sql).
-VIEWS = ("level", "lead", "sibling_lead", "trend", "place", "own_weight", "spread")
+VIEWS = ("level", "lead", "sibling_lead", "trend", "place", "own_weight", "spread", "unknown")
 
 
 def moment_of_knowledge(con: Any, as_of: Any, *, needed: bool = False) -> pd.Timestamp:

@@ -23,7 +23,7 @@ from hitfinder.labels import PROFIT, label
 from hitfinder.models.belief import Belief, fit_belief, unseen_mean
 from hitfinder.models.content import vectorise
 from hitfinder.models.demand import Demand, fit_demand
-from hitfinder.models.design import merits, split_attributes
+from hitfinder.models.design import funnel_to, merits, split_attributes
 from hitfinder.pooling import choose_rates, fit_rates, load_pairs
 from hitfinder.selection import Selection, weigh_seen
 from hitfinder.settings import Settings
@@ -187,8 +187,15 @@ def belief_of(history: History, train: Examples) -> Belief:
         train.folds,
         train.lists,
         history.rate_names,
-        [f"{rate}.level" for rate in merits(history.rate_names)],
+        *_simple_levels(history),
     )
+
+
+def _simple_levels(history: History) -> tuple[list[str], list[str]]:
+    """Return the levels whose mean, and those whose sum, a belief departs from."""
+    groups = merits(history.rate_names), funnel_to(history.settings.label.metric, history.rate_names)
+    alike, steps = ([f"{rate}.level" for rate in names] for names in groups)
+    return alike, steps
 
 
 def demand_of(history: History, train: Examples, belief: Belief) -> Demand | None:
@@ -199,8 +206,9 @@ def demand_of(history: History, train: Examples, belief: Belief) -> Demand | Non
     labels = history.labels[history.labels["sku_id"].isin(set(train.table["sku_id"]))].reset_index(drop=True)
     blocks = pd.Series(block_folds(labels, DEMAND_FOLDS), index=labels["sku_id"])
     folds = blocks.reindex(train.table["sku_id"]).to_numpy(dtype=np.int64)
-    anchor = [f"{name}.level" for name in merits(history.rate_names)]
-    unseen = unseen_mean(belief, train.table, train.standing, train.weight, folds, train.lists, anchor)
+    unseen = unseen_mean(
+        belief, train.table, train.standing, train.weight, folds, train.lists, *_simple_levels(history)
+    )
     # Tests as they were: what is asked for is what the SKUs on trial now will sell.
     real = train.trial < 0
     rows = train.table[real].reset_index(drop=True)

@@ -284,9 +284,9 @@ def prepare(
     design = choose_design(
         history.rate_names,
         numbers,
+        metric=settings.label.metric,
         on_impressions=on_impressions(history.rate_names),
         history_days=float(span),
-        on_profit=settings.label.metric == PROFIT,
     )
     model = HitModel(
         settings=settings,
@@ -325,6 +325,8 @@ def fit_estimator(
         kind=kind,
         prior_columns=design.prior_columns,
         anchor_columns=design.anchor_columns,
+        funnel_columns=design.funnel_columns,
+        unknown_columns=design.unknown_columns,
         monotone=design.monotone,
         seeds=seeds,
         trees=settings.trees.model_dump(),

@@ -53,11 +53,13 @@ class Belief:
 
     def _spread(self, table: pd.DataFrame) -> Array:
         """Return the sum over the rates of (slope of the score in the rate's logarithm x spread) squared."""
-        slopes = dict.fromkeys(self.rates, 0.0)
-        for name, coefficient, scale in zip(self.columns, self.prior.coefficients, self.prior.scale, strict=True):
-            slopes[name.rsplit(".", 1)[0]] += float(coefficient / scale)
+        X = _matrix(table, self.columns)
+        weights = self.prior.weights(X) / self.prior.scale
+        slopes = np.zeros((len(table), len(self.rates)))
+        for place, name in enumerate(self.columns):
+            slopes[:, self.rates.index(name.rsplit(".", 1)[0])] += weights[:, place]
         spread = np.nan_to_num(_matrix(table, tuple(f"{rate}.spread" for rate in self.rates)), nan=1.0)
-        squared: Array = ((spread * np.asarray(list(slopes.values()))) ** 2).sum(axis=1)
+        squared: Array = ((spread * slopes) ** 2).sum(axis=1)
         return squared
 
     def to_dict(self) -> dict[str, Any]:
@@ -85,6 +87,7 @@ def fit_belief(
     lists: npt.NDArray[np.int64],
     rates: list[str],
     anchor: list[str],
+    funnel: list[str],
 ) -> Belief:
     """Fit the score on the outcome, and its doubt on how scores moved until the end of the test.
 
@@ -98,12 +101,14 @@ def fit_belief(
         One per row; see `fit_prior`.
     rates
         The measured rates.
-    anchor
-        The levels whose mean the score departs from.
+    anchor, funnel
+        The levels whose mean, and those whose sum, the score departs from.
     """
-    columns = tuple(f"{rate}.{view}" for rate in rates for view in ("level", "lead"))
-    places = [columns.index(name) for name in anchor]
-    prior, _ = fit_prior(_matrix(table, columns), standing, weight, folds, places, lists)
+    views = [f"{rate}.{view}" for rate in rates for view in ("level", "lead")]
+    columns = (*views, *_unknown(funnel))
+    prior, _ = fit_prior(
+        _matrix(table, columns), standing, weight, folds, lists=lists, **_places(columns, anchor, funnel)
+    )
     belief = Belief(columns, prior, tuple(rates), 1.0)
     score, spread = belief.mean(table), belief._spread(table)
     # What moves a whole list is not what tells its SKUs apart.
@@ -124,10 +129,22 @@ def unseen_mean(
     folds: npt.NDArray[np.int64],
     lists: npt.NDArray[np.int64],
     anchor: list[str],
+    funnel: list[str],
 ) -> Array:
     """Return what `belief.mean` would say of rows whose fold it had not been fitted on; see `fit_belief`."""
-    places = [belief.columns.index(name) for name in anchor]
-    return fit_prior(_matrix(table, belief.columns), standing, weight, folds, places, lists)[1]
+    X, places = _matrix(table, belief.columns), _places(belief.columns, anchor, funnel)
+    return fit_prior(X, standing, weight, folds, lists=lists, **places)[1]
+
+
+def _unknown(funnel: list[str]) -> list[str]:
+    """Return the columns that tell how far each step of the funnel, given by its level, is not known yet."""
+    return [name.replace(".level", ".unknown") for name in funnel]
+
+
+def _places(columns: tuple[str, ...], anchor: list[str], funnel: list[str]) -> dict[str, list[int]]:
+    """Return where the columns stand that the score is pulled towards; see `fit_prior`."""
+    named = {"anchor": anchor, "funnel": funnel, "unknown": _unknown(funnel)}
+    return {what: [columns.index(name) for name in names] for what, names in named.items()}
 
 
 def _matrix(table: pd.DataFrame, columns: tuple[str, ...]) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-__all__ = ["LOG_EARNING", "Design", "choose_design", "merits", "split_attributes"]
+from hitfinder.labels import PROFIT, parse_metric
+
+__all__ = ["LOG_EARNING", "Design", "choose_design", "funnel_to", "merits", "split_attributes"]
 
 Array = npt.NDArray[np.float64]
 
@@ -18,22 +21,30 @@ TREE_VIEWS = ("place", "sibling_lead", "trend", "own_weight")
 RISING_VIEWS = ("level", "lead", "place", "sibling_lead")
 CONTEXT = ("age_share", "active_share", "quiet_days", "log_price", "price_lead", "siblings")
 LOG_EARNING = "log_earning"
+# What is counted one after the other; what else is counted hangs on clicks.
+FUNNEL = ("clicks", "orders", "units", "revenue")
 CALENDAR = ("month", "launch_weekday")
 # More than this many different texts in a column tell SKUs apart rather than kinds of SKUs.
 MAX_LEVELS = 200
+
+
+DESIGN = ("columns", "prior", "anchor", "funnel", "unknown", "rising")
 
 
 @dataclass(frozen=True)
 class Design:
     """Column names in the model's own order.
 
-    `prior`: those that the prior reads. `anchor`: those of which it takes the plain mean to start from. `rising`:
-    those of which more can't be worse.
+    `prior`: those that the prior reads. It is pulled towards the mean of those in `anchor`, and towards the sum of
+    those in `funnel`, logs of the steps from the exposure to what is wanted; `unknown` are those that tell how far each
+    step is not known yet. `rising`: those of which more can't be worse.
     """
 
     columns: tuple[str, ...]
     prior: tuple[str, ...]
     anchor: tuple[str, ...]
+    funnel: tuple[str, ...]
+    unknown: tuple[str, ...]
     rising: tuple[str, ...]
 
     def matrix(self, table: pd.DataFrame) -> Array:
@@ -47,8 +58,18 @@ class Design:
 
     @property
     def anchor_columns(self) -> list[int]:
-        """Numbers of the columns that the prior starts from."""
+        """Numbers of the columns whose mean the prior is pulled towards."""
         return [self.columns.index(name) for name in self.anchor]
+
+    @property
+    def funnel_columns(self) -> list[int]:
+        """Numbers of the columns whose sum the prior is pulled towards."""
+        return [self.columns.index(name) for name in self.funnel]
+
+    @property
+    def unknown_columns(self) -> list[int]:
+        """Numbers of the columns that tell how far each step of the funnel is not known yet."""
+        return [self.columns.index(name) for name in self.unknown]
 
     @property
     def monotone(self) -> list[int]:
@@ -57,16 +78,16 @@ class Design:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return {name: list(getattr(self, name)) for name in ("columns", "prior", "anchor", "rising")}
+        return {name: list(getattr(self, name)) for name in DESIGN}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Design:
         """Undo `to_dict`."""
-        return cls(*(tuple(values[name]) for name in ("columns", "prior", "anchor", "rising")))
+        return cls(*(tuple(values[name]) for name in DESIGN))
 
 
 def choose_design(
-    rates: list[str], numbers: list[str], *, on_impressions: bool, history_days: float, on_profit: bool = False
+    rates: list[str], numbers: list[str], *, metric: str, on_impressions: bool, history_days: float
 ) -> Design:
     """Choose the columns for the rates and numeric attributes at hand.
 
@@ -76,24 +97,29 @@ def choose_design(
         Names of the measured rates.
     numbers
         Numeric attributes, as columns of the features table.
+    metric
+        What SKUs are judged by, see `labels.parse_metric`. By profit, what is left of a unit of revenue counts as much
+        as what is sold.
     on_impressions
         Whether exposure is counted in impressions.
-    on_profit
-        Whether SKUs are judged by profit: then what is left of a unit of revenue counts as much as what is sold.
     history_days
         The calendar is learned from only where at least a year has been seen: with less, a month is a batch's name.
     """
     prior = [f"{rate}.{view}" for rate in rates for view in PRIOR_VIEWS]
     trees = [f"{rate}.{view}" for rate in rates for view in TREE_VIEWS]
     context = [*CONTEXT, "content", *(["log_impressions"] if on_impressions else [])]
-    earned = [LOG_EARNING] if on_profit else []
+    earned = [LOG_EARNING] if parse_metric(metric)[0] == PROFIT else []
+    steps = funnel_to(metric, rates)
+    unknown = [f"{rate}.unknown" for rate in steps]
     calendar = list(CALENDAR) if history_days >= 365 else []
     # Refunds may point to trouble or to busy customers: which, the data say.
     rising = [c for c in prior + trees if c.split(".")[1] in RISING_VIEWS and not c.startswith("refunds")]
     return Design(
-        columns=(*prior, *trees, *context, *earned, *calendar, *numbers),
-        prior=(*prior, "age_share", "content", *earned),
+        columns=(*prior, *trees, *unknown, *context, *earned, *calendar, *numbers),
+        prior=(*prior, *unknown, "age_share", "content", *earned),
         anchor=(*(f"{rate}.level" for rate in merits(rates)), *earned),
+        funnel=(*(f"{rate}.level" for rate in steps), *(earned if steps else ())),
+        unknown=tuple(unknown),
         rising=(*rising, "content", *earned),
     )
 
@@ -105,6 +131,34 @@ def merits(rates: list[str]) -> list[str]:
     twice.
     """
     return [rate for rate in rates if not rate.startswith(("refunds", "units")) and "_per_order" not in rate]
+
+
+def funnel_to(metric: str, rates: Sequence[str]) -> list[str]:
+    """Return the rates whose product is the metric per impression, step by step; none where a step was not measured.
+
+    Of several ways the one of most steps: each rate is shrunk by itself, as far as it is known. Days are no such
+    exposure: what a SKU sold a day, however well known, is not what it will sell on later days, and how broadly it sold
+    goes on telling more.
+
+    >>> funnel_to("revenue", ["clicks_per_impression", "orders_per_click", "revenue_per_click", "revenue_per_order"])
+    ['clicks_per_impression', 'orders_per_click', 'revenue_per_order']
+    >>> funnel_to("click_rate", ["clicks_per_impression"])
+    ['clicks_per_impression']
+    >>> funnel_to("revenue", ["orders_per_day", "revenue_per_order"])
+    []
+    """
+    wanted, per = parse_metric(metric)
+    wanted = "revenue" if wanted == PROFIT else wanted
+    begin = per or "impressions"
+
+    def ways(to: str) -> list[list[str]]:
+        if to == begin:
+            return [[]]
+        earlier = FUNNEL[: FUNNEL.index(to)] if to in FUNNEL else ("clicks",)
+        steps = {start: f"{to}_per_{start.removesuffix('s')}" for start in (begin, *earlier)}
+        return [[*way, rate] for start, rate in steps.items() if rate in rates for way in ways(start)]
+
+    return max(ways(wanted), key=len, default=[])
 
 
 def split_attributes(skus: pd.DataFrame, declared: tuple[str, ...]) -> tuple[list[str], list[str]]:

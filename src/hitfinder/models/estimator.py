@@ -35,7 +35,11 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     prior_columns
         Column numbers that the prior reads; None for all.
     anchor_columns
-        Those of them whose plain mean the prior departs from; None for none of them.
+        Those of them whose mean the prior departs from; None for none of them.
+    funnel_columns
+        Those of them whose sum it departs from; None for none of them.
+    unknown_columns
+        Those of them that tell how far each of the funnel's is not known yet; None for none of them.
     monotone
         For each column 1 where more can't be worse, else 0; None for 0 throughout.
     seeds
@@ -71,6 +75,8 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         kind: str = "boosted",
         prior_columns: list[int] | None = None,
         anchor_columns: list[int] | None = None,
+        funnel_columns: list[int] | None = None,
+        unknown_columns: list[int] | None = None,
         monotone: list[int] | None = None,
         seeds: int = 1,
         trees: dict[str, Any] | None = None,
@@ -80,6 +86,8 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         self.kind = kind
         self.prior_columns = prior_columns
         self.anchor_columns = anchor_columns
+        self.funnel_columns = funnel_columns
+        self.unknown_columns = unknown_columns
         self.monotone = monotone
         self.seeds = seeds
         self.trees = trees
@@ -157,9 +165,12 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             self.prior_, self.platt_ = None, (1.0, 0.0)
             return np.asarray(X[:, 0], dtype=float)
         columns = self._prior_columns(X)
-        anchor = [columns.index(column) for column in self.anchor_columns or []]
+        anchor, funnel, unknown = (
+            [columns.index(column) for column in named or []]
+            for named in (self.anchor_columns, self.funnel_columns, self.unknown_columns)
+        )
         lists = None if lists is None else np.asarray(lists, dtype=np.int64)
-        self.prior_, scores = fit_prior(X[:, columns], standing, weight, folds, anchor, lists)
+        self.prior_, scores = fit_prior(X[:, columns], standing, weight, folds, anchor, lists, funnel, unknown)
         self.platt_ = fit_platt(scores, hit, weight)
         start: Array = self.platt_[0] * scores + self.platt_[1]
         if self.kind == "prior":
@@ -207,7 +218,7 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         if self.prior_ is None:
             return total
         columns = self._prior_columns(X)
-        total[:, columns] += self.platt_[0] * self.prior_.standardised(X[:, columns]) * self.prior_.coefficients
+        total[:, columns] += self.platt_[0] * self.prior_.effects(X[:, columns])
         for booster in self.boosters_:
             added = booster.predict(X, pred_contrib=True, num_threads=1)[:, :-1]
             total += np.asarray(added) / len(self.boosters_)

@@ -32,7 +32,7 @@ __all__ = ["FORMAT", "HitModel", "check_model", "open_model"]
 
 Array = npt.NDArray[np.float64]
 
-FORMAT = 3
+FORMAT = 4
 # Where less than this is left of a unit of revenue, how much less no longer matters.
 LEAST_EARNING = 0.02
 
@@ -155,12 +155,10 @@ class HitModel:
         What a title says of a SKU counts for that share: the rest its own numbers and its siblings' have told. (With a
         normal prior and normal evidence, a prior mean is worth its posterior variance over its prior variance.)
         """
-        rates = self.rates.set_index("rate")
-        left = []
-        for rate in merits(list(rates.index)):
-            at_launch = 1 + rates["sku_strength"][rate] / rates["style_strength"][rate]
-            spread = table[f"{rate}.spread"].to_numpy(dtype=float, na_value=np.nan)
-            left.append(np.nan_to_num(spread**2 / at_launch, nan=1.0))
+        left = [
+            np.nan_to_num(table[f"{rate}.unknown"].to_numpy(dtype=float, na_value=np.nan), nan=1.0)
+            for rate in merits(list(self.rates["rate"]))
+        ]
         return np.clip(np.mean(left, axis=0), 0.0, 1.0) if left else np.ones(len(table))
 
     def expected_value(self, margin: Array, table: pd.DataFrame) -> Array:

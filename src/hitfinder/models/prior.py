@@ -1,19 +1,24 @@
-"""The prior: a linear model of how well a SKU stands in its batch, shrunk towards "all rates count alike".
+"""The prior: a linear model of how well a SKU stands in its batch, shrunk towards two simple scores.
 
 It learns from the whole outcome, not only from the few hits: where a SKU ended among its batch says far more than
-whether it ended in the top twentieth. And it is pulled not towards zero but towards the plain mean of its shrunk rates:
-with little to learn from, equal weights forecast better than fitted ones (Dawes, "The robust beauty of improper linear
-models in decision making", 1979), and a season later still hold. What moves a whole list at once, a season or a sale,
-teaches nothing about who stands above whom: it learns from how SKUs differ within their list.
+whether it ended in the top twentieth. And it is pulled not towards zero but towards what needs no learning. One is the
+plain mean of its shrunk rates: with little to learn from, equal weights forecast better than fitted ones (Dawes, "The
+robust beauty of improper linear models in decision making", 1979), and a season later still hold. The other is the
+product of the funnel's steps, clicks per impression x orders per click x revenue per order, each shrunk by itself: a
+step that is hardly known yet stands near its pool and decides little, one that is known counts in full, so the same
+weights hold on the first day and on the last. What moves a whole list at once, a season or a sale, teaches nothing
+about who stands above whom: it learns from how SKUs differ within their list.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import nnls
 from scipy.special import logit
 from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression
@@ -22,7 +27,7 @@ __all__ = ["LinearPrior", "fit_platt", "fit_prior"]
 
 Array = npt.NDArray[np.float64]
 
-# Ridge penalties tried, per unit of sample weight, on the departure from equal weights.
+# Ridge penalties tried, per unit of sample weight, on the departure from the simple scores.
 PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0)
 # A list of n rows is known by its mean for n / (n + PULL): a SKU alone on its list is still learned from.
 PULL = 5.0
@@ -34,12 +39,29 @@ SHIFT_PENALTY = 0.1
 
 @dataclass(frozen=True)
 class LinearPrior:
-    """`score(X)`: expected normal score of a SKU's standing in its batch; missing features count as average."""
+    """`score(X)`: expected normal score of a SKU's standing in its batch; missing features count as average.
+
+    Attributes
+    ----------
+    mean, scale
+        Of each column, in training.
+    coefficients
+        Of the standardised columns.
+    intercept
+        The score where everything is average.
+    lasting
+        Coefficients that hold however much is known; None for none. The others then fade as the funnel gets known.
+    unknown
+        The columns that hold, for each step of the funnel, the share of its variance that is not known yet, in [0, 1];
+        empty where nothing fades.
+    """
 
     mean: Array
     scale: Array
     coefficients: Array
     intercept: float
+    lasting: Array | None = None
+    unknown: tuple[int, ...] = ()
 
     def standardised(self, X: Array) -> Array:
         """Return features as deviations from the training mean, NaN as 0; same shape as `X`.
@@ -52,8 +74,18 @@ class LinearPrior:
     def score(self, X: Array) -> Array:
         """Return one score per row of `X`, higher is better."""
         # Summed row by row, so that a SKU's score does not depend on which others are scored beside it.
-        scores: Array = (self.standardised(X) * self.coefficients).sum(axis=1) + self.intercept
+        scores: Array = self.effects(X).sum(axis=1) + self.intercept
         return scores
+
+    def effects(self, X: Array) -> Array:
+        """Return what each column adds to each row's score, shape of `X`."""
+        added: Array = self.standardised(X) * self.weights(X)
+        return added
+
+    def weights(self, X: Array) -> Array:
+        """Return the coefficient of each standardised column in each row, shape of `X`."""
+        faded: Array = _fade(X, self.unknown) * self.coefficients
+        return faded if self.lasting is None else faded + self.lasting
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -62,6 +94,8 @@ class LinearPrior:
             "scale": self.scale.tolist(),
             "coefficients": self.coefficients.tolist(),
             "intercept": self.intercept,
+            "lasting": None if self.lasting is None else self.lasting.tolist(),
+            "unknown": list(self.unknown),
         }
 
     @classmethod
@@ -70,7 +104,15 @@ class LinearPrior:
         mean, scale, coefficients = (
             np.asarray(values[name], dtype=float) for name in ("mean", "scale", "coefficients")
         )
-        return cls(mean, scale, coefficients, float(values["intercept"]))
+        lasting = values.get("lasting")
+        return cls(
+            mean,
+            scale,
+            coefficients,
+            float(values["intercept"]),
+            None if lasting is None else np.asarray(lasting, dtype=float),
+            tuple(values.get("unknown", ())),
+        )
 
 
 def fit_prior(
@@ -80,6 +122,8 @@ def fit_prior(
     folds: npt.NDArray[np.int64],
     anchor: list[int],
     lists: npt.NDArray[np.int64] | None = None,
+    funnel: Sequence[int] = (),
+    unknown: Sequence[int] = (),
 ) -> tuple[LinearPrior, Array]:
     """Fit the prior and its out-of-fold scores.
 
@@ -94,10 +138,17 @@ def fit_prior(
     folds
         Fold of each row; the rows of a SKU and its batch stay together.
     anchor
-        Columns whose mean the model departs from; none for a plain ridge.
+        Columns whose mean, each in units of its own spread, is one score that the model departs from.
     lists
         The list that each row stands on: coefficients and penalty are learned from the differences within lists.
         None: all rows are compared with each other.
+    funnel
+        Columns whose plain sum is another: logs of the steps from the exposure to what is wanted. With neither it is a
+        plain ridge.
+    unknown
+        The columns that hold the share of each of its steps that is not known yet, in [0, 1]: what all columns but the
+        funnel say counts for the root of the mean share, so that with much evidence the funnel decides. Where there is
+        none, nothing fades.
 
     Returns
     -------
@@ -107,7 +158,10 @@ def fit_prior(
     """
     target = norm.ppf(np.clip(standing, 1e-3, 1 - 1e-3))
     mean, scale = _location_and_scale(X, weight)
+    scale[list(unknown)] = np.inf  # they weigh the others, and say nothing by themselves
     Z = LinearPrior(mean, scale, np.zeros(X.shape[1]), 0.0).standardised(X)
+    steps, Z = _with_funnel(Z, scale, funnel, weight, _fade(X, unknown))
+    simple = _simple_scores(X.shape[1], anchor, len(funnel) > 0)
 
     names = np.unique(folds)
     inner, aim = Z, target
@@ -126,17 +180,19 @@ def fit_prior(
         if lists is not None:
             coefficients = _shift_lists(coefficients, sums, own.but(left_out))
         level = float((sums[2] - sums[1] @ coefficients) / sums[0])
-        return LinearPrior(mean, scale, coefficients, level)
+        if steps is None:
+            return LinearPrior(mean, scale, coefficients, level)
+        return LinearPrior(mean, scale, coefficients[:-1], level, coefficients[-1] * steps, tuple(unknown))
 
     if len(names) < 2:
-        only = finished(_solve(own.but(None), PENALTIES[-1], anchor)[0])
+        only = finished(_solve(own.but(None), PENALTIES[-1], simple)[0])
         return only, only.score(X)
     fitted: dict[tuple[float, Any], Array] = {}
     errors = {penalty: np.zeros(len(names)) for penalty in PENALTIES}
     for place, name in enumerate(names):
         held = folds == name
         for penalty in PENALTIES:
-            coefficients, intercept = _solve(own.but(name), penalty, anchor)
+            coefficients, intercept = _solve(own.but(name), penalty, simple)
             missed = (aim[held] - inner[held] @ coefficients - intercept) ** 2
             errors[penalty][place] = np.average(missed, weights=weight[held])
             fitted[penalty, name] = coefficients
@@ -152,7 +208,7 @@ def fit_prior(
     for name in names:
         held = folds == name
         scores[held] = finished(fitted[chosen, name], name).score(X[held])
-    return finished(_solve(own.but(None), chosen, anchor)[0]), scores
+    return finished(_solve(own.but(None), chosen, simple)[0]), scores
 
 
 class _Sums:
@@ -224,16 +280,63 @@ def _shift_lists(coefficients: Array, raw: tuple[Any, ...], inner: tuple[Any, ..
     return shifted
 
 
-def _solve(moments: tuple[Any, ...], penalty: float, anchor: list[int]) -> tuple[Array, float]:
-    """Solve the ridge that departs from equal weights, from sums of weight, Z, target, Z'Z and Z'target."""
+def _fade(X: Array, unknown: Sequence[int]) -> Array:
+    """Return what the coefficients that fade are to be multiplied by in each row, shape (rows, 1)."""
+    if len(unknown) == 0:
+        return np.ones((len(X), 1))
+    share = np.clip(np.nan_to_num(X[:, list(unknown)], nan=1.0), 0.0, 1.0).mean(axis=1, keepdims=True)
+    root: Array = np.sqrt(share)
+    return root
+
+
+def _with_funnel(
+    Z: Array, scale: Array, funnel: Sequence[int], weight: Array, fade: Array
+) -> tuple[Array | None, Array]:
+    """Return the funnel's coefficients on standardised columns, and the faded columns with the funnel as the last.
+
+    The funnel is the plain sum of its columns as they came, in units of its own spread; None where there is none.
+    """
+    if len(funnel) == 0:
+        return None, Z
+    steps = np.zeros(Z.shape[1])
+    steps[list(funnel)] = np.where(np.isfinite(scale[list(funnel)]), scale[list(funnel)], 0.0)
+    product = Z @ steps
+    spread = np.sqrt(np.average(product**2, weights=weight))
+    steps = steps / spread if spread > 0 else steps
+    return steps, np.column_stack([Z * fade, Z @ steps])
+
+
+def _simple_scores(columns: int, anchor: list[int], with_funnel: bool) -> Array:
+    """Return the coefficients of the scores to depart from, one row each."""
+    alike = np.zeros((1, columns))
+    alike[0, anchor] = 1.0
+    if not with_funnel:
+        return alike
+    return np.block([[alike, np.zeros((1, 1))], [np.zeros((1, columns)), np.ones((1, 1))]])
+
+
+def _solve(moments: tuple[Any, ...], penalty: float, simple: Array) -> tuple[Array, float]:
+    """Solve the ridge that departs from the simple scores, from sums of weight, Z, target, Z'Z and Z'target."""
     total, sum_z, sum_t, gram, cross = moments
     centre, level = sum_z / total, float(sum_t / total)
     gram = gram - total * np.outer(centre, centre)
     cross = cross - total * centre * level
-    equal = np.zeros(len(centre))
-    # Equal coefficients on the anchor columns, together as large as the target asks for, never negative.
-    power = float(gram[np.ix_(anchor, anchor)].sum())
-    if power > 0:
-        equal[anchor] = max(float(cross[anchor].sum()) / power, 0.0)
-    coefficients = equal + np.linalg.solve(gram + penalty * total * np.eye(len(centre)), cross - gram @ equal)
+    start = _as_large_as_asked_for(simple, gram, cross)
+    coefficients = start + np.linalg.solve(gram + penalty * total * np.eye(len(centre)), cross - gram @ start)
     return coefficients, level - float(centre @ coefficients)
+
+
+def _as_large_as_asked_for(simple: Array, gram: Array, cross: Array) -> Array:
+    """Return the sum of the simple scores' coefficients, each times what fits the target best, never negative."""
+    between = simple @ gram @ simple.T
+    size = np.sqrt(np.diag(between))
+    there = size > 0
+    if not there.any():
+        return np.zeros(len(cross))
+    # Least squares from sums alone: with root'root = between, |root a - goal| is least where the error is. The little
+    # that is added shares out evenly between scores that say the same.
+    unit = simple[there] / size[there, None]
+    root = np.linalg.cholesky(unit @ gram @ unit.T + 1e-6 * np.eye(int(there.sum())))
+    shares, _ = nnls(root.T, np.linalg.solve(root, unit @ cross))
+    start: Array = shares @ unit
+    return start

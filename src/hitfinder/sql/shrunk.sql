@@ -69,6 +69,7 @@ sku_level as (
         (cast(num as double) + own_strength * style_rate) / (cast(den as double) + own_strength) as sku_rate,
         cast(den as double) / (cast(den as double) + own_strength) as own_weight,
         sqrt(sku_strength / (cast(den as double) + own_strength)) as spread,
+        sku_strength / (cast(den as double) + own_strength) / (1 + sku_strength / style_strength) as unknown,
         (cast(num_late as double) + own_strength * style_rate) / (cast(den_late as double) + own_strength)
         as late_rate,
         (cast(num - num_late as double) + own_strength * style_rate)
@@ -90,6 +91,8 @@ compared as (
         own_weight,
         -- How far the SKU's rate may still move, in units of how far SKUs of one style stand apart.
         spread,
+        -- The same as a variance, over what was not known when nothing had been shown of it or its siblings.
+        unknown,
         ln(sku_rate / history_rate) as level,
         ln(sku_rate / batch_rate) as lead,
         ln(style_rate / category_rate) as sibling_lead,
