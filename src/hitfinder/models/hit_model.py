@@ -97,7 +97,7 @@ class HitModel:
 
     def matrix(self, table: pd.DataFrame) -> Array:
         """Return what the estimator reads for rows of the features table with `content` filled in."""
-        if self.winner in ("boosted", "ranker", "prior"):
+        if self._reads_design:
             return self.design.matrix(table)
         if self.winner == LOGISTIC:
             if self.logistic is None:
@@ -134,7 +134,13 @@ class HitModel:
         for name in self.numbers:
             values = pd.to_numeric(beside[name], errors="coerce").replace([np.inf, -np.inf], np.nan)
             columns[f"sku.{name}"] = values.to_numpy(dtype=float)[place]
-        return table.drop(columns=[c for c in columns if c in table]).assign(**columns)
+        without = table.drop(columns=[c for c in columns if c in table])
+        return pd.concat([without, pd.DataFrame(columns, index=table.index)], axis=1)
+
+    @property
+    def _reads_design(self) -> bool:
+        """Whether the estimator is a learned one, not a rule."""
+        return self.winner in ("boosted", "ranker", "prior")
 
     def margin(self, table: pd.DataFrame) -> Array:
         """Return the margin of each row of a described table, higher is better."""
@@ -142,7 +148,10 @@ class HitModel:
 
     def margin_shown(self, table: pd.DataFrame) -> Array:
         """Return margins by what was shown alone, titles and attributes aside: what a running test stops by."""
-        return self.margin(table.assign(content=0.0))
+        X = self.matrix(table)
+        if self._reads_design:  # a rule reads no title
+            X[:, self.design.columns.index("content")] = 0.0
+        return self.estimator.margin(X)
 
     def stops(self, table: pd.DataFrame, bought: Any) -> npt.NDArray[np.bool_]:
         """Tell which rows a running test stops: those that had exposures and showed too little."""
