@@ -181,3 +181,19 @@ def test_too_little_history_is_refused_with_the_counts(run, shop):
     folder, _ = shop
     done = run("train", "--signals", folder / "signals.csv", "--skus", folder / "skus.csv")
     assert_refused(done, "SKUs with a closed outcome window")
+
+
+@pytest.mark.parametrize("way", ["as it is", "from elsewhere", "by a glob"])
+@pytest.mark.parametrize("verb", ["rank", "diagnose", "ledger", "what-if", "stock", "budget"])
+def test_no_verb_overwrites_a_table_that_it_reads(run, tmp_path, monkeypatch, verb, way):
+    held = {"signals.csv": "sku_id,period_start,orders\n1,2025-01-01,1\n", "skus.csv": "sku_id\n1\n"}
+    for name, text in held.items():
+        (tmp_path / name).write_text(text)
+    signals = tmp_path / ("sig*.csv" if way == "by a glob" else "signals.csv")
+    monkeypatch.chdir(tmp_path)
+    out = "signals.csv" if way == "from elsewhere" else tmp_path / "signals.csv"
+    more = ["--total", 10] if verb == "budget" else []
+    status, said, err = run(verb, "--signals", signals, "--skus", tmp_path / "skus.csv", "--out", out, *more)
+    assert (status, said) == (1, "")
+    assert err == f"error: {out}: expected another file than those that are read; it would be overwritten\n"
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == held

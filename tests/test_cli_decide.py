@@ -122,7 +122,7 @@ def test_overrides_are_taken_and_bad_ones_refused_in_one_line(decide, shop, tmp_
     ("more", "status", "said"),
     [
         (["--out", "list.pdf"], 1, ".html"),
-        (["--out", "decisions.csv"], 2, "overwrite"),
+        (["--out", "decisions.csv"], 1, "overwritten"),
         (["--decided-at", "soon"], 2, "expected a moment"),
         (["--batch", "1999-W01"], 1, "1999-W01"),
         (["--overrides", "none.csv"], 1, "none.csv"),
@@ -271,7 +271,7 @@ def test_a_plan_and_a_list_of_one_record_agree(decide, run, shop, tmp_path):
 
 def test_a_list_never_overwrites_the_record_whatever_it_is_called(decide, shop, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert decide(shop[1].index[-1], "--out", "./decisions.csv")[0] == 2
+    assert decide(shop[1].index[-1], "--out", "./decisions.csv")[0] == 1
 
 
 def test_overrides_are_checked_before_the_work_begins(decide, shop, tmp_path):

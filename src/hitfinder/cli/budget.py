@@ -59,12 +59,11 @@ def budget(
     """Split the coming week's money over SKUs and channels to the greatest expected profit at a target return."""
     from hitfinder.budget import split_budget
     from hitfinder.report.budget import budget_paper
-    from hitfinder.report.forms import check_suffix
+    from hitfinder.report.forms import check_out
     from hitfinder.report.tables import write_paper
 
     signals, skus = tables_of(data, signals, skus)
-    for path in out:
-        check_suffix(path)
+    check_out(out, read=(signals, skus, limits))
     fitted = None
     if model is not None:
         from hitfinder.registry import load_model

@@ -69,13 +69,10 @@ def decide(
     from hitfinder.ranking import only_batch
     from hitfinder.ranking import rank as put_in_order
     from hitfinder.registry import load_model
-    from hitfinder.report import check_suffix
+    from hitfinder.report.forms import check_out
 
     signals, skus = tables_of(data, signals, skus)
-    for path in out:
-        check_suffix(path)
-        if path.resolve() == decisions.resolve():
-            raise click.UsageError(f"{path}: the list would overwrite the decisions; give it another name")
+    check_out(out, read=(signals, skus, decisions, overrides))
     moment, decided = moment_of(as_of), moment_of(decided_at)
     if overrides is not None:
         read_overrides(str(overrides), None)  # what is wrong with it is said before the work

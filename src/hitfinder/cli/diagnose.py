@@ -52,14 +52,13 @@ def diagnose(
     from hitfinder.diagnosis import diagnose as look
     from hitfinder.ranking import sku_columns
     from hitfinder.registry import load_model
-    from hitfinder.report import check_suffix
     from hitfinder.report.diagnosis import diagnosis_paper
+    from hitfinder.report.forms import check_out
     from hitfinder.report.tables import write_paper
     from hitfinder.report.words import agreeing, load_words
 
     signals, skus = tables_of(data, signals, skus)
-    for path in out:
-        check_suffix(path)
+    check_out(out, read=(signals, skus))
     fitted = load_model(model)
     settings = settings_or_models(settings_path, data, fitted)
     with working("Looking at every step"):

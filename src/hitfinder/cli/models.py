@@ -164,12 +164,11 @@ def rank(
     from hitfinder.ranking import only_batch
     from hitfinder.ranking import rank as put_in_order
     from hitfinder.registry import load_model
-    from hitfinder.report import check_suffix
     from hitfinder.report.diagnosis import with_diagnosis
+    from hitfinder.report.forms import check_out
 
     signals, skus = tables_of(data, signals, skus)
-    for path in out:
-        check_suffix(path)
+    check_out(out, read=(signals, skus))
     fitted, moment = load_model(model), moment_of(as_of)
     with working("Ranking"):
         ranked = put_in_order(fitted, signals, skus, as_of=moment, language=language, by=by, intervals=True)

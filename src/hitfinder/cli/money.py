@@ -53,13 +53,12 @@ def ledger(
     Rates come from [costs] in the settings; a cost that nobody gave is named, not taken for 0.
     """
     from hitfinder.ledger import ledgers
-    from hitfinder.report.forms import check_suffix
+    from hitfinder.report.forms import check_out
     from hitfinder.report.ledger import ledger_paper
     from hitfinder.report.tables import write_paper
 
     signals, skus = tables_of(data, signals, skus)
-    for path in out:
-        check_suffix(path)
+    check_out(out, read=(signals, skus))
     length = duration_of(every, "--every")
     columns = tuple(name.strip() for name in by.split(",") if name.strip())
     with working("Adding up"):
@@ -110,15 +109,14 @@ def what_if(
     out: tuple[Path, ...],
 ) -> None:
     """Say what another commission, coupon, price, traffic or ad spend would do to profit, and where it breaks even."""
-    from hitfinder.report.forms import check_suffix
+    from hitfinder.report.forms import check_out
     from hitfinder.report.tables import write_paper
     from hitfinder.report.whatif import answer_paper
     from hitfinder.whatif import Change
     from hitfinder.whatif import what_if as answer_of
 
     signals, skus = tables_of(data, signals, skus)
-    for path in out:
-        check_suffix(path)
+    check_out(out, read=(signals, skus))
     about: dict[str, list[str]] = {}
     for text in only:
         column, equals, value = text.partition("=")

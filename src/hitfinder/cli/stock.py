@@ -54,15 +54,14 @@ def stock(
     """List what to order again: stock left, demand ahead with its range, how long it lasts, the most urgent first."""
     from hitfinder.ranking import newest_batch, sku_columns
     from hitfinder.registry import load_model
-    from hitfinder.report.forms import check_suffix
+    from hitfinder.report.forms import check_out
     from hitfinder.report.stock import stock_paper
     from hitfinder.report.tables import write_paper
     from hitfinder.stock import of_batch
     from hitfinder.stock import stock as look_at_stock
 
     signals, skus = tables_of(data, signals, skus)
-    for path in out:
-        check_suffix(path)
+    check_out(out, read=(signals, skus))
     fitted = load_model(model)
     rule = settings_or_models(settings_path, data, fitted).stock
     with working("Counting stock"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import io
 import os
 import re
@@ -19,6 +18,7 @@ from hitfinder.livetest.rounds import Round
 from hitfinder.report.forms import harmless
 from hitfinder.report.whole import replacing
 from hitfinder.report.words import check_language, load_words
+from hitfinder.warehouse import files_of
 
 __all__ = ["changed_ids", "check_targets", "contents", "holds", "promised", "targets", "write_whole"]
 
@@ -61,7 +61,7 @@ def check_targets(out: Sequence[str | Path], decisions: str | Path, *, inputs: S
     """
     if not out:
         raise SettingsError("out: expected a .csv or .xlsx file or a folder, got nothing; name one")
-    read = {path for source in inputs if isinstance(source, str | Path) for path in _files(str(source))}
+    read = {path for source in inputs for path in files_of(source)}
     for path in map(Path, out):
         if path.suffix.lower() not in SUFFIXES and path.suffix and not path.is_dir():
             raise DataError(f"{path}: expected a name that ends in .csv or .xlsx, or a folder, got {path.suffix!r}")
@@ -74,12 +74,6 @@ def check_targets(out: Sequence[str | Path], decisions: str | Path, *, inputs: S
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise HitfinderError(f"{path}: can't be written ({error.strerror}); choose another place") from None
-
-
-def _files(source: str) -> set[Path]:
-    """Return the files that a path or a glob names, as `warehouse.scan` reads them."""
-    names = [source] if Path(source).exists() else glob.glob(source, recursive=True)  # noqa: PTH207
-    return {Path(name).resolve() for name in names}
 
 
 def targets(out: Sequence[str | Path], test: str, number: int) -> list[Path]:

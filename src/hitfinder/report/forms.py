@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from hitfinder.errors import DataError
+from hitfinder.warehouse import files_of
 
-__all__ = ["check_suffix", "csv_bytes", "harmless"]
+__all__ = ["check_out", "check_suffix", "csv_bytes", "harmless"]
 
 SUFFIXES = (".parquet", ".csv", ".xlsx", ".html")
 
@@ -25,6 +27,28 @@ def check_suffix(out: str | Path, allowed: Sequence[str] = SUFFIXES) -> None:
     suffix = Path(out).suffix
     if suffix.lower() not in allowed:
         raise DataError(f"{out}: expected a name that ends in {', '.join(allowed)}, got {suffix or 'no suffix'!r}")
+
+
+def check_out(out: Iterable[str | Path], *, read: Iterable[Any]) -> None:
+    """Refuse names that could not be written, and those of files that are read, before any work.
+
+    Parameters
+    ----------
+    out
+        The files to write.
+    read
+        What the work reads: tables, of which some are paths or globs; None for what was not given.
+
+    Raises
+    ------
+    DataError
+        A suffix that nothing can be written as, or a file that would be overwritten while it is read.
+    """
+    inputs = {path for source in read if source is not None for path in files_of(source)}
+    for path in map(Path, out):
+        check_suffix(path)
+        if path.resolve() in inputs:
+            raise DataError(f"{path}: expected another file than those that are read; it would be overwritten")
 
 
 def csv_bytes(table: pd.DataFrame) -> bytes:

@@ -14,7 +14,7 @@ from hitfinder.errors import DataError
 from hitfinder.warehouse.csv_text import as_utf8, csv_reader, drop_reader_tables, keep_torn_lines
 from hitfinder.warehouse.engine import first_line, literal_file, quoted
 
-__all__ = ["TableLike", "is_parquet", "load_file", "scan"]
+__all__ = ["TableLike", "files_of", "is_parquet", "load_file", "scan"]
 
 # pandas or polars DataFrame, pyarrow Table, DuckDB relation, or the path of a Parquet or CSV file (a glob for many).
 TableLike = Any
@@ -79,9 +79,7 @@ def _from_pandas(table: pd.DataFrame) -> pa.Table:
 
 
 def _scan_files(con: Any, pattern: str, view: str) -> None:
-    # A file that is there is meant, whatever signs its name holds. `glob.glob` takes absolute and relative patterns
-    # alike; Path.glob only relative ones.
-    paths = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
+    paths = _named(pattern)
     if not paths:
         raise DataError(f"{pattern}: no such file; give the path of a Parquet or CSV file, or a glob for many")
     selects = []
@@ -90,6 +88,19 @@ def _scan_files(con: Any, pattern: str, view: str) -> None:
         load_file(con, path, part)
         selects.append(f"select * from {quoted(part)}")
     con.execute(f"create or replace temp view {quoted(view)} as " + " union all by name ".join(selects))
+
+
+def _named(pattern: str) -> list[str]:
+    # A file that is there is meant, whatever signs its name holds. `glob.glob` takes absolute and relative patterns
+    # alike; Path.glob only relative ones.
+    return [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
+
+
+def files_of(source: TableLike) -> set[Path]:
+    """Return the files that `source` names, there or not yet, in full; none where it is no path."""
+    if not isinstance(source, str | Path):
+        return set()
+    return {Path(name).resolve() for name in (source, *_named(str(source)))}
 
 
 def load_file(con: Any, path: str, table: str, *, skip: int = 0) -> None:
