@@ -94,27 +94,31 @@ def tables_of(data: Path | None, signals: str | None, skus: str | None) -> tuple
     return signals, skus
 
 
+def _settings_named(path: Path | None, data: Path | None) -> Path | None:
+    """Return the file of the settings asked for; else that beside the data, if there is one."""
+    beside = None if data is None else data / "hitfinder.toml"
+    return path if path is not None or beside is None or not beside.is_file() else beside
+
+
 def settings_of(path: Path | None, data: Path | None = None) -> Settings:
     """Return the settings asked for; else those beside the data, else the defaults."""
-    if path is None and data is not None and (data / "hitfinder.toml").is_file():
-        path = data / "hitfinder.toml"
-    return load_settings(path) if path is not None else Settings()
+    named = _settings_named(path, data)
+    return Settings() if named is None else load_settings(named)
 
 
 def settings_or_models(path: Path | None, data: Path | None, model: Any) -> Settings:
     """Return the settings asked for; else those beside the data, else those that the model was fitted with."""
-    given = path is not None or (data is not None and (data / "hitfinder.toml").is_file())
-    return settings_of(path, data) if given else model.settings
+    named = _settings_named(path, data)
+    return model.settings if named is None else load_settings(named)
 
 
 def settings_or_champions(path: Path | None, data: Path | None) -> tuple[Settings, str]:
     """Return the settings that a verb with the champion would take, and whose they are; the defaults without one."""
     from hitfinder.registry import load_model
 
-    if path is None and data is not None and (data / "hitfinder.toml").is_file():
-        path = data / "hitfinder.toml"
-    if path is not None:
-        return load_settings(path), str(path)
+    named = _settings_named(path, data)
+    if named is not None:
+        return load_settings(named), str(named)
     try:
         champion = load_model(CHAMPION)
     except NotRegisteredError as error:
