@@ -67,8 +67,8 @@ def run(seed: int, weeks: int, skus: int, budget: float) -> pd.DataFrame:
         set_scope(con, by_profit, moment)
         labels = label(con, by_profit, outcomes_given=False)
         labels = labels[labels["problem"].isna()]
-        newest = labels.groupby("within_group")["launched_at"].min().idxmax()
-        tests = labels[labels["within_group"] == newest].sort_values("sku_id").reset_index(drop=True)
+        newest = labels.groupby("batch")["launched_at"].min().idxmax()
+        tests = labels[labels["batch"] == newest].sort_values("sku_id").reset_index(drop=True)
         start = tests["launched_at"].min()
         earns, sells = (
             fit_admitted(con, one, start, admissions, outcomes_given=False) for one in (by_profit, by_revenue)

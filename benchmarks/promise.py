@@ -52,8 +52,8 @@ def run(seed: int, weeks: int, skus: int, drift: bool) -> dict[str, object]:
         set_scope(con, settings, moment)
         labels = label(con, settings, outcomes_given=False)
         labels = labels[labels["problem"].isna()]
-        newest = labels.groupby("within_group")["launched_at"].min().idxmax()
-        tests = labels[labels["within_group"] == newest].sort_values("sku_id").reset_index(drop=True)
+        newest = labels.groupby("batch")["launched_at"].min().idxmax()
+        tests = labels[labels["batch"] == newest].sort_values("sku_id").reset_index(drop=True)
         model = fit_admitted(con, settings, tests["launched_at"].min(), admissions, outcomes_given=False)
         set_scope(con, settings, moment)
         block = block_of(con, settings, tests, (0.1,), ROUNDS, 1, 0, None)

@@ -122,6 +122,17 @@ def test_rows_from_after_the_moment_change_nothing():
     pd.testing.assert_frame_equal(whole, replay(known, market().skus, SETTINGS, **options).results)
 
 
+def test_tests_are_batches_whatever_group_hits_are_taken_in():
+    chosen = SETTINGS.model_copy(update={"label": SETTINGS.label.model_copy(update={"within": "category"})})
+    report = replay(market().signals, market().skus, chosen, budgets=(0.3,), rounds=2, repeats=1, controls=False)
+    skus = market().skus.set_index("sku_id")
+    full = report.results[report.results["policy"] == FULL]
+    assert set(full["batch_id"]) <= set(skus["batch_id"])
+    assert not set(full["batch_id"]) & set(skus["category"])
+    size = skus["batch_id"].value_counts()
+    assert (full["skus"] <= full["batch_id"].map(size)).all()
+
+
 def test_batches_without_counted_exposures_and_a_control_without_prices_are_left_out_and_named():
     signals, skus = market().signals.copy(), market().skus.copy()
     weeks = sorted(skus["batch_id"].unique())
@@ -180,8 +191,8 @@ def newest_block():
     admit_signals_and_skus(con, market().signals, market().skus, period=SETTINGS.signals.period)
     set_scope(con, SETTINGS, moment_of_knowledge(con, None))
     labels = label(con, SETTINGS, outcomes_given=False)
-    newest = sorted(labels["within_group"].unique())[-2:]
-    tests = labels[labels["within_group"].isin(newest)].sort_values("sku_id").reset_index(drop=True)
+    newest = sorted(labels["batch"].unique())[-2:]
+    tests = labels[labels["batch"].isin(newest)].sort_values("sku_id").reset_index(drop=True)
     block = block_of(con, SETTINGS, tests, (0.3,), 4, 1, 1, None)
     con.close()
     return block

@@ -261,7 +261,7 @@ def made_up(rng, batches, size=20):
     table = pd.DataFrame({"sku_id": sku, "age_days": 5.0, "impressions": 100.0, "budget": np.nan})
     train = SimpleNamespace(table=table, hit=hit, trial=np.full(n, -1), copies=np.zeros(n, dtype=int))
     launched = pd.Timestamp("2025-01-06") + pd.to_timedelta(np.arange(n) // size * 7, unit="D")
-    labels = pd.DataFrame({"sku_id": sku, "within_group": np.arange(n) // size, "launched_at": launched, "weight": 1.0})
+    labels = pd.DataFrame({"sku_id": sku, "batch": np.arange(n) // size, "launched_at": launched, "weight": 1.0})
     return train, hit + rng.normal(size=n), labels
 
 
@@ -285,7 +285,7 @@ def test_the_promise_of_a_running_test_holds_for_small_budgets_apart():
     for seed in range(40):
         rng = np.random.default_rng(seed)
         train, margin, labels = made_up(rng, batches=60)
-        batch = labels["within_group"].to_numpy()
+        batch = labels["batch"].to_numpy()
         budget = np.array([0.05, 0.1, 0.2, 0.4])[batch % 4]
         margin = margin - train.hit * np.where(budget <= 0.1, 2.0, 0.0)
         train.trial, train.table["budget"] = np.zeros(len(batch), dtype=int), budget
@@ -321,7 +321,7 @@ def test_a_promise_that_the_market_broke_is_withdrawn():
     policy = parse_settings({}).policy
     assert learn_thresholds(train, margin, margin, expit(margin), labels, policy)[1]["stop"].holds
     # From the twentieth batch on hits look worse and worse.
-    week = labels["within_group"].to_numpy()
+    week = labels["batch"].to_numpy()
     sinking = margin - 0.5 * np.maximum(week - 20, 0) * train.hit
     assert learn_thresholds(train, sinking, sinking, expit(sinking), labels, policy)[1]["stop"].withdrawn
 

@@ -291,7 +291,7 @@ def labels_of(skus, seed, share=0.8):
     rng = np.random.default_rng(seed)
     kept = skus[rng.random(len(skus)) < share]
     group = kept["sku_id"].str.split("-").str[1].to_numpy()
-    labels = pd.DataFrame({"sku_id": kept["sku_id"].to_numpy(), "within_group": group})
+    labels = pd.DataFrame({"sku_id": kept["sku_id"].to_numpy(), "batch": group})
     return labels.assign(hit=rng.random(len(labels)) < 0.3)
 
 
@@ -357,9 +357,9 @@ def test_a_pool_of_periods_holds_each_period_of_the_test_windows(seed, hours, kn
 
 def test_batches_and_slots_of_a_pool_are_those_of_the_labels(known_warehouse, draw_log):
     pool, labels, _ = pool_and_truth(1, known_warehouse, draw_log, on_impressions=True)
-    groups = sorted(labels["within_group"].unique())
-    assert [groups[b] for b in pool.batch] == labels["within_group"].tolist()
-    hits = labels.groupby("within_group")["hit"].sum()
+    groups = sorted(labels["batch"].unique())
+    assert [groups[b] for b in pool.batch] == labels["batch"].tolist()
+    hits = labels.groupby("batch")["hit"].sum()
     assert pool.slots.tolist() == [max(int(hits[g]), 1) for g in groups]
 
 

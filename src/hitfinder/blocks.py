@@ -119,7 +119,7 @@ def block_of(
     settings, budgets, rounds, repeats, slots
         As for `replay`.
     tests
-        `sku_id, within_group, value, hit`, in order of `sku_id`; see `labels.label`.
+        `sku_id, batch, value, hit`, in order of `sku_id`; see `labels.label`.
     number
         Which block it is: blocks have chances of their own.
     """
@@ -127,7 +127,7 @@ def block_of(
     if pool is None:
         return None
     counted = np.bincount(pool.batch, weights=pool.exposures)[pool.batch] > 0
-    left_out = tuple(sorted(tests.loc[~counted, "within_group"].astype(str).unique()))
+    left_out = tuple(sorted(tests.loc[~counted, "batch"].astype(str).unique()))
     if left_out:
         tests = tests[counted].reset_index(drop=True)
         pool = pool_of(con, tests, settings)
@@ -208,7 +208,7 @@ def _results(block: Block, name: str, many: Pool, cells: list[tuple[float, int]]
         {
             "copy": np.repeat(np.arange(copies), len(block.tests)),
             "batch": many.batch,
-            "batch_id": np.tile(block.tests["within_group"].astype(str).to_numpy(), copies),
+            "batch_id": np.tile(block.tests["batch"].astype(str).to_numpy(), copies),
             "hit": np.tile(block.tests["hit"].to_numpy(dtype=float), copies),
             "value": np.tile(block.tests["value"].to_numpy(dtype=float), copies),
             "spent": played.bought,

@@ -138,7 +138,7 @@ def replay(
         if not folds:
             raise NotEnoughHistoryError(
                 f"as of {moment}: expected a batch with {MIN_FOLD_SKUS} SKUs and {MIN_FOLD_HITS} hits closed before "
-                f"its launch, got none among {labels['within_group'].nunique()} batches; give more history"
+                f"its launch, got none among {labels['batch'].nunique()} batches; give more history"
             )
         prices = dict(con.execute("select sku_id, price from catalog where price is not null").fetchall())
         parts: list[pd.DataFrame] = []

@@ -45,7 +45,7 @@ def learn_thresholds(
     margin, shown, probability
         Their out-of-fold margins, the same titles aside, and what the former are as probabilities.
     labels
-        `sku_id, within_group, launched_at, weight`.
+        `sku_id, batch, launched_at, weight`.
     policy
         What is to be promised.
 
@@ -60,7 +60,7 @@ def learn_thresholds(
     rows = pd.DataFrame(
         {
             "sku": train.table["sku_id"].to_numpy(),
-            "batch": about["within_group"].to_numpy(),
+            "batch": about["batch"].to_numpy(),
             "launched": about["launched_at"].to_numpy(),
             "hit": train.hit,
             "weight": about["weight"].to_numpy(dtype=float),

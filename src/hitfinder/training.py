@@ -243,9 +243,7 @@ def _fit_on(history: History, skus: set[str], winner: str, report: dict[str, Any
     final = judge.margin(train.table)
     scaled = _on_final_scale(margin, final, train.folds)
     shown = scaled + judge.margin_shown(train.table) - final
-    # A promise is about batches, whatever group hits are taken in.
-    by_batch = history.labels.assign(within_group=history.labels["batch"])
-    thresholds, promises = learn_thresholds(train, scaled, shown, probability, by_batch, settings.policy)
+    thresholds, promises = learn_thresholds(train, scaled, shown, probability, history.labels, settings.policy)
     grid = estimator.calibration_.margins
     belief = belief_of(history, train)
     fitted = replace(

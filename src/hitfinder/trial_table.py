@@ -41,7 +41,7 @@ def pool_of(con: Any, labels: pd.DataFrame, settings: Settings) -> Pool | None:
     con
         After `features.set_scope` at a moment when the tests were over.
     labels
-        `sku_id, within_group, hit`; see `labels.label`. `slots` of a batch is its number of hits.
+        `sku_id, batch, hit`; see `labels.label`. `slots` of a batch is its number of hits.
     settings
         The test window and the period.
 
@@ -94,7 +94,7 @@ def pool_of(con: Any, labels: pd.DataFrame, settings: Settings) -> Pool | None:
     if not measured:
         return None
     known = labels.sort_values("sku_id").reset_index(drop=True)
-    batch, _ = pd.factorize(known["within_group"], sort=True)
+    batch, _ = pd.factorize(known["batch"], sort=True)
     slots = np.maximum(np.bincount(batch, weights=known["hit"].to_numpy(dtype=float)), 1).astype(np.int64)
     place = known["sku_id"].searchsorted(rows["sku_id"])
     n = len(known)
