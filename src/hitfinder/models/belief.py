@@ -1,6 +1,6 @@
 """Belief: what a running test has shown of each SKU so far, and how far that may still move.
 
-The expected standing is the prior's linear score of the shrunk rates alone: no title, no calendar, nothing that a
+The expected standing is the prior's score of the shrunk rates alone: no title, no calendar, nothing that a
 round can't tell. Its doubt comes from the rates' pooling: a posterior mean moves, until the end of the test, by as much
 as its variance shrinks (law of total variance), so one factor turns pseudo-exposures into a standard deviation of
 the score, and history says how large it is.
@@ -24,7 +24,7 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Belief:
-    """A linear score of `columns`, and its doubt from the spread of each of `rates`.
+    """A score of `columns`, and its doubt from the spread of each of `rates`.
 
     Attributes
     ----------

@@ -5,9 +5,10 @@ whether it ended in the top twentieth. And it is pulled not towards zero but tow
 plain mean of its shrunk rates: with little to learn from, equal weights forecast better than fitted ones (Dawes, "The
 robust beauty of improper linear models in decision making", 1979), and a season later still hold. The other is the
 product of the funnel's steps, clicks per impression x orders per click x revenue per order, each shrunk by itself: a
-step that is hardly known yet stands near its pool and decides little, one that is known counts in full, so the same
-weights hold on the first day and on the last. What moves a whole list at once, a season or a sale, teaches nothing
-about who stands above whom: it learns from how SKUs differ within their list.
+step that is hardly known yet stands near its pool and decides little, one that is known counts in full. What all else
+says foretells the part of the funnel that is not known yet, so it counts for that part and fades with evidence. What
+moves a whole list at once, a season or a sale, teaches nothing about who stands above whom: it learns from how SKUs
+differ within their list.
 """
 
 from __future__ import annotations
