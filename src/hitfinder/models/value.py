@@ -9,12 +9,14 @@ those that were. Intervals are for the outcome itself, by split conformal predic
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import GammaRegressor
 from sklearn.metrics import mean_gamma_deviance
@@ -167,7 +169,10 @@ def _fit_parts(margin: Array, table: pd.DataFrame, value: Array, weight: Array, 
 def _regression(alpha: float, Z: Array, value: Array, weight: Array) -> tuple[GammaRegressor, float]:
     """Return the worth of those that sell on, in units of its mean: its solver stalls on rates of a thousandth."""
     unit = float(np.average(value, weights=weight))
-    return GammaRegressor(alpha=alpha, solver="newton-cholesky").fit(Z, value / unit, weight), unit
+    with warnings.catch_warnings():
+        # It then goes on with lbfgs by itself.
+        warnings.filterwarnings("ignore", "Line search of Newton solver", ConvergenceWarning)
+        return GammaRegressor(alpha=alpha, solver="newton-cholesky").fit(Z, value / unit, weight), unit
 
 
 def _columns(margin: Array, table: pd.DataFrame, columns: tuple[str, ...]) -> Array:
