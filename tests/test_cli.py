@@ -183,17 +183,36 @@ def test_too_little_history_is_refused_with_the_counts(run, shop):
     assert_refused(done, "SKUs with a closed outcome window")
 
 
-@pytest.mark.parametrize("way", ["as it is", "from elsewhere", "by a glob"])
-@pytest.mark.parametrize("verb", ["rank", "diagnose", "ledger", "what-if", "stock", "budget"])
+@pytest.mark.parametrize("way", ["as it is", "from elsewhere", "by a glob", "by a glob that will name it"])
+@pytest.mark.parametrize("verb", ["rank", "diagnose", "ledger", "what-if", "stock", "budget", "hindsight"])
 def test_no_verb_overwrites_a_table_that_it_reads(run, tmp_path, monkeypatch, verb, way):
     held = {"signals.csv": "sku_id,period_start,orders\n1,2025-01-01,1\n", "skus.csv": "sku_id\n1\n"}
     for name, text in held.items():
         (tmp_path / name).write_text(text)
-    signals = tmp_path / ("sig*.csv" if way == "by a glob" else "signals.csv")
+    signals = tmp_path / ("sig*.csv" if "glob" in way else "signals.csv")
+    name = "signs.csv" if "will" in way else "signals.csv"
     monkeypatch.chdir(tmp_path)
-    out = "signals.csv" if way == "from elsewhere" else tmp_path / "signals.csv"
-    more = ["--total", 10] if verb == "budget" else []
+    out = name if way == "from elsewhere" else tmp_path / name
+    more = {"budget": ["--total", 10], "hindsight": ["--decisions", tmp_path / "decisions.csv"]}.get(verb, [])
     status, said, err = run(verb, "--signals", signals, "--skus", tmp_path / "skus.csv", "--out", out, *more)
     assert (status, said) == (1, "")
     assert err == f"error: {out}: expected another file than those that are read; it would be overwritten\n"
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == held
+
+
+@pytest.mark.parametrize("option", ["--decisions", "--outcomes"])
+def test_what_is_looked_back_on_is_not_overwritten(run, tmp_path, option):
+    record = tmp_path / "record.csv"
+    record.write_text("sku_id,value\n")
+    others = {"--signals": "s.csv", "--skus": "k.csv", "--decisions": tmp_path / "other.csv", option: record}
+    status, _, err = run("hindsight", *(part for pair in others.items() for part in pair), "--out", record)
+    assert (status, record.read_text()) == (1, "sku_id,value\n")
+    assert "it would be overwritten" in err
+
+
+def test_a_name_that_can_not_be_a_file_is_no_traceback(run, tmp_path):
+    (tmp_path / "loop.csv").symlink_to(tmp_path / "loop.csv")
+    for name in ("loop.csv", "n" * 300 + ".csv"):
+        status, _, err = run("rank", "--signals", tmp_path / name, "--skus", "k.csv", "--out", tmp_path / "list.csv")
+        assert status == 1
+        assert err.startswith("error: ")

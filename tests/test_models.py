@@ -208,16 +208,31 @@ def test_what_other_columns_say_fades_as_the_funnel_gets_known():
     assert gain["early"] > -0.01  # before anything is known the sign decides either way
 
 
-def test_with_everything_known_the_funnel_alone_decides():
+def test_with_everything_known_the_funnel_decides():
     X, standing = two_steps(1)
     prior, _ = fit_prior(X, standing, np.ones(len(X)), np.arange(len(X)) % 4, [2], funnel=[0, 1], unknown=[3, 4])
     known = np.where(np.arange(5) > 2, 0.0, X)
-    order = np.argsort(prior.score(known))
-    np.testing.assert_array_equal(order, np.argsort(known[:, 0] + known[:, 1]))
+    click, order, sign = (prior.weights(known) / prior.scale)[0, :3]
+    assert click == pytest.approx(order, rel=0.2)
+    assert abs(sign) < 0.25 * order
     # A step that nobody measured is not known at all.
     np.testing.assert_array_equal(
         prior.score(np.where(np.arange(5) > 2, np.nan, X)), prior.score(np.where(np.arange(5) > 2, 1.0, X))
     )
+
+
+def test_what_the_funnel_leaves_out_goes_on_counting_where_it_does_count():
+    """Refunds, or outcomes of one's own: with everything known of the funnel, something else is worth as much."""
+    rng = np.random.default_rng(4)
+    step, other = rng.normal(0, 0.8, (2, 3000))
+    unknown = rng.choice([0.05, 0.9], 3000)
+    X = np.column_stack([(1 - unknown) * step, other, unknown])
+    standing = (pd.Series(step - other).rank().to_numpy() - 0.5) / 3000
+    prior, oof = fit_prior(X, standing, np.ones(3000), np.arange(3000) % 4, [0], funnel=[0], unknown=[2])
+    known = X[:, 2] < 0.5
+    step_weight, other_weight = (prior.weights(X) / prior.scale)[known, :2].mean(axis=0)
+    assert other_weight < -0.5 * step_weight  # the ridge takes the rest
+    assert spearmanr(oof[known], standing[known]).statistic > 0.95
 
 
 def test_what_the_columns_add_sums_to_the_score_and_survives_being_saved():
@@ -587,6 +602,19 @@ def test_by_profit_what_is_left_of_the_revenue_is_the_last_step():
     assert design.funnel == (*(f"{rate}.level" for rate in funnel_to("profit", IMPRESSION_RATES)), LOG_EARNING)
     design = choose_design(["visitors_per_day"], [], metric="profit", on_impressions=False, history_days=30)
     assert design.funnel == design.unknown == ()
+
+
+def test_a_fitted_model_and_its_belief_lean_on_the_funnel_to_their_metric():
+    model = fitted()[1]
+    steps = funnel_to(model.settings.label.metric, model.rates["rate"].tolist())
+    assert len(steps) == 3
+    own, belief = model.estimator.prior_, model.belief.prior
+    for prior, columns in ((own, model.design.prior), (belief, model.belief.columns)):
+        assert [columns[i] for i in prior.unknown] == [f"{rate}.unknown" for rate in steps]
+        lasting = prior.lasting / prior.scale
+        at = [columns.index(f"{rate}.level") for rate in steps]
+        assert (lasting[at] > 0).all()
+        assert np.abs(np.delete(lasting, at)).max() < lasting[at].max()
 
 
 # -------------------------------------------------------------------------------------------------------- saved model

@@ -124,11 +124,11 @@ def hindsight(
     """Hold past lists against what happened: hits found and missed, false alarms, money, what people changed."""
     from hitfinder.hindsight import hindsight as look_back
     from hitfinder.hindsight import judged_by
+    from hitfinder.report.forms import check_out
     from hitfinder.report.hindsight import check_form, write_hindsight
 
     signals, skus = tables_of(data, signals, skus)
-    for path in out:
-        check_form(path)
+    check_out(out, read=(signals, skus, decisions, outcomes), check=check_form)
     check_record(decisions)
     duration_of(since, "--since")  # else what is no duration would be refused as data are
     settings, whose = settings_or_champions(settings_path, data)

@@ -18,7 +18,7 @@ from hitfinder.livetest.rounds import Round
 from hitfinder.report.forms import harmless
 from hitfinder.report.whole import replacing
 from hitfinder.report.words import check_language, load_words
-from hitfinder.warehouse import files_of
+from hitfinder.warehouse import reads
 
 __all__ = ["changed_ids", "check_targets", "contents", "holds", "promised", "targets", "write_whole"]
 
@@ -61,13 +61,12 @@ def check_targets(out: Sequence[str | Path], decisions: str | Path, *, inputs: S
     """
     if not out:
         raise SettingsError("out: expected a .csv or .xlsx file or a folder, got nothing; name one")
-    read = {path for source in inputs for path in files_of(source)}
     for path in map(Path, out):
         if path.suffix.lower() not in SUFFIXES and path.suffix and not path.is_dir():
             raise DataError(f"{path}: expected a name that ends in .csv or .xlsx, or a folder, got {path.suffix!r}")
         if path.resolve() == Path(decisions).resolve():
             raise DataError(f"{path}: expected another file than the decisions; the plan would overwrite them")
-        if path.resolve() in read:
+        if any(reads(source, path) for source in inputs):
             raise DataError(f"{path}: expected another file than the signals and SKUs; the plan would overwrite them")
         folder = path.parent if path.suffix.lower() in SUFFIXES and not path.is_dir() else path
         try:

@@ -113,8 +113,18 @@ def fit_belief(
     score, spread = belief.mean(table), belief._spread(table)
     # What moves a whole list is not what tells its SKUs apart.
     score = score - pd.Series(score).groupby(lists).transform("mean").to_numpy()
-    rows = pd.DataFrame({"sku": sku, "score": score, "spread": spread, "weight": weight})
-    last = rows.sort_values("spread", kind="stable").drop_duplicates("sku").set_index("sku").reindex(rows["sku"])
+    shown = _matrix(table, tuple(f"{rate}.spread" for rate in rates))
+    rows = pd.DataFrame(
+        {
+            "sku": sku,
+            "score": score,
+            "spread": spread,
+            "weight": weight,
+            "left": np.nan_to_num(shown, nan=1.0).sum(axis=1),
+        }
+    )
+    # The state of which most was known, whatever the score makes of it.
+    last = rows.sort_values("left", kind="stable").drop_duplicates("sku").set_index("sku").reindex(rows["sku"])
     shrunk = np.maximum(rows["spread"].to_numpy() - last["spread"].to_numpy(), 0.0)
     moved = (rows["score"].to_numpy() - last["score"].to_numpy()) ** 2
     total = float((weight * shrunk).sum())

@@ -148,7 +148,7 @@ class HitModel:
 
     def margin_shown(self, table: pd.DataFrame) -> Array:
         """Return margins by what was shown alone, titles and attributes aside: what a running test stops by."""
-        X = self.matrix(table)
+        X = self.matrix(table).copy()
         if self._reads_design:  # a rule reads no title
             X[:, self.design.columns.index("content")] = 0.0
         return self.estimator.margin(X)

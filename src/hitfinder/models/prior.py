@@ -5,10 +5,10 @@ whether it ended in the top twentieth. And it is pulled not towards zero but tow
 plain mean of its shrunk rates: with little to learn from, equal weights forecast better than fitted ones (Dawes, "The
 robust beauty of improper linear models in decision making", 1979), and a season later still hold. The other is the
 product of the funnel's steps, clicks per impression x orders per click x revenue per order, each shrunk by itself: a
-step that is hardly known yet stands near its pool and decides little, one that is known counts in full. What all else
-says foretells the part of the funnel that is not known yet, so it counts for that part and fades with evidence. What
-moves a whole list at once, a season or a sale, teaches nothing about who stands above whom: it learns from how SKUs
-differ within their list.
+step that is hardly known yet stands near its pool and decides little, one that is known counts in full. What other
+columns say of the part that is not known yet fades with evidence: each has two coefficients, one that lasts and one
+that counts for what is not known of the funnel. What moves a whole list at once, a season or a sale, teaches nothing
+about who stands above whom: it learns from how SKUs differ within their list.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ class LinearPrior:
     mean, scale
         Of each column, in training.
     coefficients
-        Of the standardised columns.
+        Of the standardised columns. With `unknown` they fade as the funnel gets known.
     intercept
         The score where everything is average.
     lasting
-        Coefficients that hold however much is known; None for none. The others then fade as the funnel gets known.
+        Coefficients that hold however much is known, added to those; None where nothing fades.
     unknown
         The columns that hold, for each step of the funnel, the share of its variance that is not known yet, in [0, 1];
         empty where nothing fades.
@@ -147,9 +147,8 @@ def fit_prior(
         Columns whose plain sum is another: logs of the steps from the exposure to what is wanted. With neither it is a
         plain ridge.
     unknown
-        The columns that hold the share of each of its steps that is not known yet, in [0, 1]: what all columns but the
-        funnel say counts for the root of the mean share, so that with much evidence the funnel decides. Where there is
-        none, nothing fades.
+        The columns that hold the share of each of its steps that is not known yet, in [0, 1]. Every column then has two
+        coefficients: one that lasts, and one that counts for the root of the mean share. None: nothing fades.
 
     Returns
     -------
@@ -183,7 +182,8 @@ def fit_prior(
         level = float((sums[2] - sums[1] @ coefficients) / sums[0])
         if steps is None:
             return LinearPrior(mean, scale, coefficients, level)
-        return LinearPrior(mean, scale, coefficients[:-1], level, coefficients[-1] * steps, tuple(unknown))
+        faded, lasting = coefficients[:-1].reshape(2, -1)
+        return LinearPrior(mean, scale, faded, level, lasting + coefficients[-1] * steps, tuple(unknown))
 
     if len(names) < 2:
         only = finished(_solve(own.but(None), PENALTIES[-1], simple)[0])
@@ -293,7 +293,7 @@ def _fade(X: Array, unknown: Sequence[int]) -> Array:
 def _with_funnel(
     Z: Array, scale: Array, funnel: Sequence[int], weight: Array, fade: Array
 ) -> tuple[Array | None, Array]:
-    """Return the funnel's coefficients on standardised columns, and the faded columns with the funnel as the last.
+    """Return the funnel's coefficients on standardised columns; and the columns faded, as they are, and the funnel.
 
     The funnel is the plain sum of its columns as they came, in units of its own spread; None where there is none.
     """
@@ -303,8 +303,9 @@ def _with_funnel(
     steps[list(funnel)] = np.where(np.isfinite(scale[list(funnel)]), scale[list(funnel)], 0.0)
     product = Z @ steps
     spread = np.sqrt(np.average(product**2, weights=weight))
-    steps = steps / spread if spread > 0 else steps
-    return steps, np.column_stack([Z * fade, Z @ steps])
+    # Steps that cancel each other tell nobody apart.
+    steps = steps / spread if spread > 1e-6 else 0 * steps
+    return steps, np.column_stack([Z * fade, Z, Z @ steps])
 
 
 def _simple_scores(columns: int, anchor: list[int], with_funnel: bool) -> Array:
@@ -313,7 +314,9 @@ def _simple_scores(columns: int, anchor: list[int], with_funnel: bool) -> Array:
     alike[0, anchor] = 1.0
     if not with_funnel:
         return alike
-    return np.block([[alike, np.zeros((1, 1))], [np.zeros((1, columns)), np.ones((1, 1))]])
+    none, one = np.zeros((1, columns)), np.ones((1, 1))
+    # The mean of the rates as far as the funnel is not known, the same throughout, and the funnel.
+    return np.block([[alike, none, 0 * one], [none, alike, 0 * one], [none, none, one]])
 
 
 def _solve(moments: tuple[Any, ...], penalty: float, simple: Array) -> tuple[Array, float]:

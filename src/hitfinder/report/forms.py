@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from hitfinder.errors import DataError
-from hitfinder.warehouse import files_of
+from hitfinder.warehouse import reads
 
 __all__ = ["check_out", "check_suffix", "csv_bytes", "harmless"]
 
@@ -29,7 +29,9 @@ def check_suffix(out: str | Path, allowed: Sequence[str] = SUFFIXES) -> None:
         raise DataError(f"{out}: expected a name that ends in {', '.join(allowed)}, got {suffix or 'no suffix'!r}")
 
 
-def check_out(out: Iterable[str | Path], *, read: Iterable[Any]) -> None:
+def check_out(
+    out: Iterable[str | Path], *, read: Iterable[Any], check: Callable[[str | Path], None] = check_suffix
+) -> None:
     """Refuse names that could not be written, and those of files that are read, before any work.
 
     Parameters
@@ -38,16 +40,18 @@ def check_out(out: Iterable[str | Path], *, read: Iterable[Any]) -> None:
         The files to write.
     read
         What the work reads: tables, of which some are paths or globs; None for what was not given.
+    check
+        What refuses a name that can't be written.
 
     Raises
     ------
     DataError
-        A suffix that nothing can be written as, or a file that would be overwritten while it is read.
+        A suffix that nothing can be written as, or a file that is read, now or when the same is called again.
     """
-    inputs = {path for source in read if source is not None for path in files_of(source)}
+    sources = [source for source in read if source is not None]
     for path in map(Path, out):
-        check_suffix(path)
-        if path.resolve() in inputs:
+        check(path)
+        if any(reads(source, path) for source in sources):
             raise DataError(f"{path}: expected another file than those that are read; it would be overwritten")
 
 

@@ -19,7 +19,7 @@ from hitfinder.warehouse.engine import (
     open_warehouse,
     quoted,
 )
-from hitfinder.warehouse.sources import TableLike, files_of, is_parquet, load_file, scan
+from hitfinder.warehouse.sources import TableLike, is_parquet, load_file, reads, scan
 
 __all__ = [
     "TableLike",
@@ -31,7 +31,6 @@ __all__ = [
     "decode_line",
     "drop_reader_tables",
     "execute",
-    "files_of",
     "frame",
     "is_parquet",
     "keep_torn_lines",
@@ -41,5 +40,6 @@ __all__ = [
     "load_sql",
     "open_warehouse",
     "quoted",
+    "reads",
     "scan",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hitfinder.errors import DataError
 from hitfinder.warehouse.csv_text import as_utf8, csv_reader, drop_reader_tables, keep_torn_lines
 from hitfinder.warehouse.engine import first_line, literal_file, quoted
 
-__all__ = ["TableLike", "files_of", "is_parquet", "load_file", "scan"]
+__all__ = ["TableLike", "is_parquet", "load_file", "reads", "scan"]
 
 # pandas or polars DataFrame, pyarrow Table, DuckDB relation, or the path of a Parquet or CSV file (a glob for many).
 TableLike = Any
@@ -96,11 +97,20 @@ def _named(pattern: str) -> list[str]:
     return [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
 
 
-def files_of(source: TableLike) -> set[Path]:
-    """Return the files that `source` names, there or not yet, in full; none where it is no path."""
+def reads(source: TableLike, path: Path) -> bool:
+    """Tell whether `scan` of `source` reads the file `path`, or would if it were there.
+
+    >>> reads("shop/*.csv", Path("shop/list.csv")), reads("shop/signals.csv", Path("shop/list.csv"))
+    (True, False)
+    """
     if not isinstance(source, str | Path):
-        return set()
-    return {Path(name).resolve() for name in (source, *_named(str(source)))}
+        return False
+    try:
+        whole = path.resolve()
+        named = (source, *_named(str(source)))
+        return any(Path(name).resolve() == whole for name in named) or fnmatch(str(whole), str(Path(source).absolute()))
+    except (OSError, RuntimeError):  # a name too long, a link to itself: nothing that could be read
+        return False
 
 
 def load_file(con: Any, path: str, table: str, *, skip: int = 0) -> None:
