@@ -260,6 +260,14 @@ def test_of_two_scores_that_say_the_same_neither_is_needed_and_none_counts_again
     assert np.abs(against.weights(X)[0, 0]) < np.abs(prior.weights(X)[0, 0])
 
 
+def test_a_fold_without_weight_is_no_division_by_zero():
+    X, standing = two_steps(3, 200)
+    weight = (np.arange(200) % 4 > 0).astype(float)
+    prior, oof = fit_prior(X, standing, weight, np.arange(200) % 4, [2])
+    assert np.isfinite(oof).all()
+    assert np.isfinite(prior.score(X)).all()
+
+
 def test_a_strong_penalty_leaves_equal_weights_on_the_anchor():
     rng = np.random.default_rng(2)
     X = rng.normal(size=(30, 3))

@@ -195,7 +195,7 @@ def fit_prior(
         for penalty in PENALTIES:
             coefficients, intercept = _solve(own.but(name), penalty, simple)
             missed = (aim[held] - inner[held] @ coefficients - intercept) ** 2
-            errors[penalty][place] = np.average(missed, weights=weight[held])
+            errors[penalty][place] = weight[held] @ missed / max(float(weight[held].sum()), 1e-12)
             fitted[penalty, name] = coefficients
     least = min(PENALTIES, key=lambda p: float(errors[p].mean()))
     # The spread of the difference, not of the error: folds differ in how hard they are for every penalty.
