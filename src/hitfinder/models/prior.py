@@ -154,7 +154,8 @@ def fit_prior(
     -------
     (LinearPrior, array)
         The prior fitted on all rows, and for each row the score by a prior that did not see its fold. The penalty is
-        the largest one whose error over the folds is within one standard error of the least.
+        the largest one whose error over the folds is within one standard error of the least; columns beside the funnel
+        last only where none without that is.
     """
     target = norm.ppf(np.clip(standing, 1e-3, 1 - 1e-3))
     mean, scale = _location_and_scale(X, weight)
@@ -162,6 +163,11 @@ def fit_prior(
     Z = LinearPrior(mean, scale, np.zeros(X.shape[1]), 0.0).standardised(X)
     steps, Z = _with_funnel(Z, scale, funnel, weight, _fade(X, unknown))
     simple = _simple_scores(X.shape[1], anchor, len(funnel) > 0)
+    # Columns that last must show that they do.
+    plain = np.arange(X.shape[1])
+    every = np.arange(Z.shape[1])
+    forms = [every] if steps is None else [np.append(plain, every[-1]), every]
+    lasts = plain if steps is None else plain + len(plain)
 
     names = np.unique(folds)
     inner, aim = Z, target
@@ -178,7 +184,8 @@ def fit_prior(
         """Set the level, and the levels of whole lists, by the rows as they are."""
         sums = raw.but(left_out)
         if lists is not None:
-            coefficients = _shift_lists(coefficients, sums, own.but(left_out))
+            # By what lasts alone: else a shift of whole lists would tell apart SKUs that were shown more or less.
+            coefficients = _shift_lists(coefficients, sums, own.but(left_out), lasts)
         level = float((sums[2] - sums[1] @ coefficients) / sums[0])
         if steps is None:
             return LinearPrior(mean, scale, coefficients, level)
@@ -186,30 +193,33 @@ def fit_prior(
         return LinearPrior(mean, scale, faded, level, lasting + coefficients[-1] * steps, tuple(unknown))
 
     if len(names) < 2:
-        only = finished(_solve(own.but(None), PENALTIES[-1], simple)[0])
+        only = finished(_solve(own.but(None), PENALTIES[-1], simple, forms[0])[0])
         return only, only.score(X)
-    fitted: dict[tuple[float, Any], Array] = {}
-    errors = {penalty: np.zeros(len(names)) for penalty in PENALTIES}
+    # The simplest first: few columns, a large penalty.
+    candidates = [(form, penalty) for form in range(len(forms)) for penalty in sorted(PENALTIES, reverse=True)]
+    fitted: dict[tuple[Any, Any], Array] = {}
+    errors = {candidate: np.zeros(len(names)) for candidate in candidates}
     for place, name in enumerate(names):
         held = folds == name
-        for penalty in PENALTIES:
-            coefficients, intercept = _solve(own.but(name), penalty, simple)
+        for form, penalty in candidates:
+            coefficients, intercept = _solve(own.but(name), penalty, simple, forms[form])
             missed = (aim[held] - inner[held] @ coefficients - intercept) ** 2
-            errors[penalty][place] = weight[held] @ missed / max(float(weight[held].sum()), 1e-12)
-            fitted[penalty, name] = coefficients
-    least = min(PENALTIES, key=lambda p: float(errors[p].mean()))
-    # The spread of the difference, not of the error: folds differ in how hard they are for every penalty.
-    chosen = max(
-        p
-        for p in PENALTIES
-        if float((errors[p] - errors[least]).mean())
-        <= float((errors[p] - errors[least]).std(ddof=1)) / np.sqrt(len(names))
+            errors[form, penalty][place] = weight[held] @ missed / max(float(weight[held].sum()), 1e-12)
+            fitted[(form, penalty), name] = coefficients
+    least = min(candidates, key=lambda c: float(errors[c].mean()))
+    # The spread of the difference, not of the error: folds differ in how hard they are for every candidate.
+    chosen = next(
+        c
+        for c in candidates
+        if float((errors[c] - errors[least]).mean())
+        <= float((errors[c] - errors[least]).std(ddof=1)) / np.sqrt(len(names))
     )
     scores = np.zeros(len(X))
     for name in names:
         held = folds == name
         scores[held] = finished(fitted[chosen, name], name).score(X[held])
-    return finished(_solve(own.but(None), chosen, simple)[0]), scores
+    form, penalty = chosen
+    return finished(_solve(own.but(None), penalty, simple, forms[form])[0]), scores
 
 
 class _Sums:
@@ -265,19 +275,24 @@ def _moments(Z: Array, target: Array, weight: Array) -> tuple[Any, ...]:
     return weight.sum(), weighted.sum(axis=0), weight @ target, weighted.T @ Z, weighted.T @ target
 
 
-def _shift_lists(coefficients: Array, raw: tuple[Any, ...], inner: tuple[Any, ...]) -> Array:
+def _shift_lists(
+    coefficients: Array, raw: tuple[Any, ...], inner: tuple[Any, ...], columns: npt.NDArray[np.int64]
+) -> Array:
     """Let whole lists rise and fall as their outcomes did; who stands above whom within a list hardly changes.
 
-    `raw` are the sums over the rows as they are, `inner` those less the list means. Where all SKUs of a list share a
-    feature, or two features differ by a constant, differences within lists can't tell what it is worth; probabilities
-    have to hold for every list.
+    `raw` are the sums over the rows as they are, `inner` those less the list means; `columns` may change. Where all
+    SKUs of a list share a feature, or two features differ by a constant, differences within lists can't tell what it is
+    worth; probabilities have to hold for every list.
     """
     total, sum_z, sum_t, gram, cross = raw
     centre = sum_z / total
     gram = gram - total * np.outer(centre, centre)
     cross = cross - centre * sum_t
-    held = GUARD * inner[3] + SHIFT_PENALTY * total * np.eye(len(centre))
-    shifted: Array = coefficients + np.linalg.solve(gram + held, cross - gram @ coefficients)
+    left = (cross - gram @ coefficients)[columns]
+    own = np.ix_(columns, columns)
+    held = GUARD * inner[3][own] + SHIFT_PENALTY * total * np.eye(len(columns))
+    shifted = coefficients.copy()
+    shifted[columns] += np.linalg.solve(gram[own] + held, left)
     return shifted
 
 
@@ -319,14 +334,20 @@ def _simple_scores(columns: int, anchor: list[int], with_funnel: bool) -> Array:
     return np.block([[alike, none, 0 * one], [none, alike, 0 * one], [none, none, one]])
 
 
-def _solve(moments: tuple[Any, ...], penalty: float, simple: Array) -> tuple[Array, float]:
-    """Solve the ridge that departs from the simple scores, from sums of weight, Z, target, Z'Z and Z'target."""
+def _solve(
+    moments: tuple[Any, ...], penalty: float, simple: Array, columns: npt.NDArray[np.int64]
+) -> tuple[Array, float]:
+    """Solve the ridge on some columns that departs from the simple scores of these alone; the others have 0.
+
+    `moments` are the sums of weight, Z, target, Z'Z and Z'target.
+    """
     total, sum_z, sum_t, gram, cross = moments
     centre, level = sum_z / total, float(sum_t / total)
-    gram = gram - total * np.outer(centre, centre)
-    cross = cross - total * centre * level
-    start = _as_large_as_asked_for(simple, gram, cross)
-    coefficients = start + np.linalg.solve(gram + penalty * total * np.eye(len(centre)), cross - gram @ start)
+    gram = (gram - total * np.outer(centre, centre))[np.ix_(columns, columns)]
+    cross = (cross - total * centre * level)[columns]
+    start = _as_large_as_asked_for(simple[:, columns], gram, cross)
+    coefficients = np.zeros(len(centre))
+    coefficients[columns] = start + np.linalg.solve(gram + penalty * total * np.eye(len(columns)), cross - gram @ start)
     return coefficients, level - float(centre @ coefficients)
 
 
