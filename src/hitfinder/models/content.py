@@ -64,9 +64,9 @@ def vectorise(skus: pd.DataFrame, attributes: list[str]) -> csr_matrix:
     if len(skus) == 0:
         return csr_matrix((0, TITLE_BUCKETS + ATTRIBUTE_BUCKETS))
     titles = _hash_titles(tuple(skus["title"].fillna("").astype(str)))
-    # Every value as one token: "colour=red". A missing value says nothing.
     if not attributes:
         return csr_matrix((titles.data, titles.indices, titles.indptr), (len(skus), TITLE_BUCKETS + ATTRIBUTE_BUCKETS))
+    # Every value as one token: "colour=red". A missing value says nothing.
     tokens = [
         [f"{name}={value}" for name, value in zip(attributes, row, strict=True) if not pd.isna(value)]
         for row in skus[attributes].itertuples(index=False, name=None)

@@ -6,8 +6,8 @@ plain mean of its shrunk rates: with little to learn from, equal weights forecas
 robust beauty of improper linear models in decision making", 1979), and a season later still hold. The other is the
 product of the funnel's steps, clicks per impression x orders per click x revenue per order, each shrunk by itself: a
 step that is hardly known yet stands near its pool and decides little, one that is known counts in full. What other
-columns say of the part that is not known yet fades with evidence: each has two coefficients, one that lasts and one
-that counts for what is not known of the funnel. What moves a whole list at once, a season or a sale, teaches nothing
+columns say counts for the part that is not known yet and fades with evidence, unless the folds show that it lasts.
+What moves a whole list at once, a season or a sale, teaches nothing
 about who stands above whom: it learns from how SKUs differ within their list.
 """
 
@@ -147,8 +147,8 @@ def fit_prior(
         Columns whose plain sum is another: logs of the steps from the exposure to what is wanted. With neither it is a
         plain ridge.
     unknown
-        The columns that hold the share of each of its steps that is not known yet, in [0, 1]. Every column then has two
-        coefficients: one that lasts, and one that counts for the root of the mean share. None: nothing fades.
+        The columns that hold the share of each of its steps that is not known yet, in [0, 1]: all but the funnel counts
+        for the root of the mean share, and lasts as well where the folds show that it does. None: nothing fades.
 
     Returns
     -------
