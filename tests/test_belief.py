@@ -222,7 +222,7 @@ def history_of(seed, *, shape=25.0, n=4_000, rates=("clicks_per_impression",), l
     lists_ = batch[of] * len(SHOWN) + np.tile(np.arange(len(SHOWN)), n)
     belief = fit_belief(
         table, of, standing[of], np.full(len(table), 1 / len(SHOWN)), batch[of] % 3, lists_, list(rates),
-        [f"{rate}.level" for rate in rates], [],
+        {f"{rate}.level": 1.0 for rate in rates}, [],
     )  # fmt: skip
     return table, belief
 
@@ -258,7 +258,7 @@ def test_where_scores_never_moved_there_is_no_doubt():
     standing = (level.argsort().argsort() + 0.5) / n
     belief = fit_belief(
         table, np.arange(n), standing, np.ones(n), np.arange(n) % 3, np.arange(n) % 10,
-        ["clicks_per_impression"], ["clicks_per_impression.level"], [],
+        ["clicks_per_impression"], {"clicks_per_impression.level": 1.0}, [],
     )  # fmt: skip
     assert belief.factor == 0.0
     assert not belief.doubt(table).any()
@@ -279,7 +279,7 @@ def test_a_season_that_moves_a_whole_list_is_no_doubt_about_its_skus():
     fits = [
         fit_belief(
             rows, of, standing, np.full(len(rows), 1 / len(SHOWN)), of % 40 % 3, (of % 40) * len(SHOWN) + state,
-            ["clicks_per_impression"], ["clicks_per_impression.level"], [],
+            ["clicks_per_impression"], {"clicks_per_impression.level": 1.0}, [],
         )
         for rows in (table, moved)
     ]  # fmt: skip

@@ -128,7 +128,10 @@ class Oracle:
         }
 
     def count(self, moment, sku, rate):
-        """What was counted on what: (num, den, num of the late half, den of the late half), or None: not measured."""
+        """What was counted on what: (num, den, num of the late half, den of the late half), or None: not measured.
+
+        Of sizes of orders the logs are counted, of those that had a size.
+        """
         seen, days = self.visible(sku, moment), self.days(sku, moment)
         period_days = seconds(self.period) / DAY
         over, _, on = rate.partition("_per_")
@@ -145,6 +148,9 @@ class Oracle:
             else:
                 num = r[over]
             den = 0 if on is None else r[on]
+            if on == "orders" and num is not None and den is not None:
+                den = den if num > 0 else 0
+                num = round(den * math.log(num / den), 6) if den > 0 else 0
             if num is not None and den is not None:
                 parts.append((num, den, self.since_launch(sku, r) >= self.days(sku, moment) / 2))
         if seen and not parts:
@@ -158,13 +164,15 @@ class Oracle:
     def rates(self, moment, listed, pooling):
         """The shrunk rates of every SKU looked at in a moment, under one pooling (a row of the table of rates)."""
         counted = {sku: self.count(moment, sku, pooling["rate"]) for sku in listed}
+        # A pull between logs of sizes is one between logs; elsewhere the rates themselves are pulled.
+        there, back = (math.log, math.exp) if pooling["rate"].endswith("_per_order") else (float, float)
 
         def pool(members):
             told = [counted[s] for s in members if counted[s] is not None]
             return sum(c[0] for c in told), sum(c[1] for c in told)
 
         def pull(num_den, strength, towards):
-            return (num_den[0] + strength * towards) / (num_den[1] + strength)
+            return back((num_den[0] + strength * there(towards)) / (num_den[1] + strength))
 
         rows = {}
         for sku in listed:
@@ -332,6 +340,28 @@ def test_a_sku_of_which_nothing_is_known_stands_where_its_pool_stands(compute_fe
         assert new[f"{rate}.own_weight"] == 0
         assert new[f"{rate}.trend"] == 0
         assert new[f"{rate}.sku_rate"] == pytest.approx(new[f"{rate}.category_rate"])
+
+
+def test_an_order_is_as_large_as_it_typically_is_and_free_ones_have_no_size(compute_features, draw_rates):
+    """Two SKUs sell nine orders of 10 and 20; the first sells one of 77,184 besides, the second gives one away."""
+    sold = {"bulk": [10] * 9 + [77_184], "plain": [20] * 9 + [0]}
+    signals = pd.DataFrame(
+        [
+            {"sku_id": sku, "period_start": MONDAY + pd.Timedelta(hours=hour), "orders": 1, "revenue": value}
+            for sku, values in sold.items()
+            for hour, value in enumerate(values)
+        ]
+    )
+    skus = pd.DataFrame({"sku_id": list(sold), "batch_id": list(sold), "launched_at": MONDAY})
+    rates = draw_rates(0, ["revenue_per_order"]).assign(
+        mean=15.0, batch_strength=1.0, category_strength=1e9, style_strength=1e9, sku_strength=1e-9
+    )
+    table = compute_features(signals, skus, settings_of(1), MONDAY + pd.Timedelta(days=2), rates).set_index("sku_id")
+    assert table["revenue_per_order.den"].to_dict() == {"bulk": 10, "plain": 9}
+    assert table.loc["plain", "revenue_per_order.sku_rate"] == pytest.approx(20)
+    assert table.loc["bulk", "revenue_per_order.sku_rate"] == pytest.approx((10**9 * 77_184) ** 0.1)
+    # A batch is pulled to history by one order of that size.
+    assert table.loc["plain", "revenue_per_order.batch_rate"] == pytest.approx((20**9 * 15) ** 0.1)
 
 
 def test_both_looks_can_be_taken_on_one_connection(draw_log, known_warehouse):

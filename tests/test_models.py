@@ -21,7 +21,7 @@ from hitfinder.errors import ModelError
 from hitfinder.models import HitClassifier, calibration
 from hitfinder.models.calibration import Calibration, fit_calibration
 from hitfinder.models.content import ContentModel, fit_content, vectorise
-from hitfinder.models.design import LOG_EARNING, Design, choose_design, funnel_to, split_attributes
+from hitfinder.models.design import LOG_EARNING, Design, choose_design, funnel_to, simple_score, split_attributes
 from hitfinder.models.prior import PENALTIES, LinearPrior, fit_platt, fit_prior
 from hitfinder.models.rules import LOGISTIC, counted_names, fit_logistic_rule, plain_counts, rule_scores
 from hitfinder.settings import parse_settings
@@ -167,11 +167,16 @@ def test_the_prior_finds_what_was_planted_and_shrinks_the_rest():
     X = rng.normal(size=(4000, 4))
     signal = X @ [1.0, 1.0, 0.0, 0.0] + 0.5 * rng.normal(size=4000)
     standing = (pd.Series(signal).rank().to_numpy() - 0.5) / 4000
-    prior, oof = fit_prior(X, standing, np.ones(4000), np.arange(4000) % 4, [0, 1])
+    prior, oof = fit_prior(X, standing, np.ones(4000), np.arange(4000) % 4, on(X, 0, 1))
     one, two, *nothing = prior.coefficients
     assert one == pytest.approx(two, rel=0.05)
     assert np.abs(nothing).max() < 0.05 * one
     assert np.corrcoef(oof, signal)[0, 1] > 0.9
+
+
+def on(X, *columns):
+    """Weigh these columns alike, and no others."""
+    return np.isin(np.arange(X.shape[1]), columns).astype(float)
 
 
 def two_steps(seed, n=3000):
@@ -192,7 +197,7 @@ def two_steps(seed, n=3000):
 def test_what_other_columns_say_fades_as_the_funnel_gets_known():
     X, standing = two_steps(0)
     folds = np.arange(len(X)) % 4
-    prior, oof = fit_prior(X, standing, np.ones(len(X)), folds, [2], funnel=[0, 1], unknown=[3, 4])
+    prior, oof = fit_prior(X, standing, np.ones(len(X)), folds, on(X, 2), funnel=[0, 1], unknown=[3, 4])
     late = X[:, 4] < 0.5
     weights = prior.weights(X) / prior.scale
 
@@ -202,7 +207,7 @@ def test_what_other_columns_say_fades_as_the_funnel_gets_known():
     # Known: a step counts as much as the other, and the sign for little. Not known: the sign stands for it.
     assert weights[late, 1].mean() == pytest.approx(weights[late, 0].mean(), rel=0.2)
     assert weights[~late, 2].mean() > 2 * weights[late, 2].mean() > 0
-    _, plain = fit_prior(X, standing, np.ones(len(X)), folds, [2])
+    _, plain = fit_prior(X, standing, np.ones(len(X)), folds, on(X, 2))
     gain = {when: rank(oof, rows) - rank(plain, rows) for when, rows in {"late": late, "early": ~late}.items()}
     assert gain["late"] > 0.03
     assert gain["early"] > -0.01  # before anything is known the sign decides either way
@@ -210,7 +215,7 @@ def test_what_other_columns_say_fades_as_the_funnel_gets_known():
 
 def test_with_everything_known_the_funnel_decides():
     X, standing = two_steps(1)
-    prior, _ = fit_prior(X, standing, np.ones(len(X)), np.arange(len(X)) % 4, [2], funnel=[0, 1], unknown=[3, 4])
+    prior, _ = fit_prior(X, standing, np.ones(len(X)), np.arange(len(X)) % 4, on(X, 2), funnel=[0, 1], unknown=[3, 4])
     known = np.where(np.arange(5) > 2, 0.0, X)
     click, order, sign = (prior.weights(known) / prior.scale)[0, :3]
     assert click == pytest.approx(order, rel=0.2)
@@ -228,7 +233,7 @@ def test_what_the_funnel_leaves_out_goes_on_counting_where_it_does_count():
     unknown = rng.choice([0.05, 0.9], 3000)
     X = np.column_stack([(1 - unknown) * step, other, unknown])
     standing = (pd.Series(step - other).rank().to_numpy() - 0.5) / 3000
-    prior, oof = fit_prior(X, standing, np.ones(3000), np.arange(3000) % 4, [0], funnel=[0], unknown=[2])
+    prior, oof = fit_prior(X, standing, np.ones(3000), np.arange(3000) % 4, on(X, 0), funnel=[0], unknown=[2])
     known = X[:, 2] < 0.5
     step_weight, other_weight = (prior.weights(X) / prior.scale)[known, :2].mean(axis=0)
     assert other_weight < -0.5 * step_weight  # the ridge takes the rest
@@ -237,11 +242,11 @@ def test_what_the_funnel_leaves_out_goes_on_counting_where_it_does_count():
 
 def test_what_the_columns_add_sums_to_the_score_and_survives_being_saved():
     X, standing = two_steps(2, 300)
-    prior, _ = fit_prior(X, standing, np.ones(300), np.arange(300) % 3, [2], funnel=[0, 1], unknown=[3, 4])
+    prior, _ = fit_prior(X, standing, np.ones(300), np.arange(300) % 3, on(X, 2), funnel=[0, 1], unknown=[3, 4])
     np.testing.assert_allclose(prior.effects(X).sum(axis=1) + prior.intercept, prior.score(X))
     again = LinearPrior.from_dict(json.loads(json.dumps(prior.to_dict())))
     np.testing.assert_array_equal(again.score(X), prior.score(X))
-    model = HitClassifier(kind="boosted", anchor_columns=[2], funnel_columns=[0, 1], unknown_columns=[3, 4])
+    model = HitClassifier(kind="boosted", anchor_weights=[0, 0, 1, 0, 0], funnel_columns=[0, 1], unknown_columns=[3, 4])
     hit = (standing > 0.8).astype(int)
     model.fit(X, hit, standing=standing)
     apart = model.margin(X) - model.contributions(X).sum(axis=1)
@@ -253,9 +258,9 @@ def test_of_two_scores_that_say_the_same_neither_is_needed_and_none_counts_again
     level = rng.normal(size=500)
     standing = (pd.Series(level + rng.normal(size=500)).rank().to_numpy() - 0.5) / 500
     X = np.column_stack([level, np.full(500, 0.5)])
-    prior, _ = fit_prior(X, standing, np.ones(500), np.arange(500) % 5, [0], funnel=[0], unknown=[1])
+    prior, _ = fit_prior(X, standing, np.ones(500), np.arange(500) % 5, on(X, 0), funnel=[0], unknown=[1])
     assert (prior.weights(X)[:, 0] > 0).all()
-    against, _ = fit_prior(X, 1 - standing, np.ones(500), np.zeros(500, dtype=int), [0], funnel=[0], unknown=[1])
+    against, _ = fit_prior(X, 1 - standing, np.ones(500), np.zeros(500, dtype=int), on(X, 0), funnel=[0], unknown=[1])
     assert against.lasting[0] <= 0  # by the ridge alone: no score is started from the wrong way round
     assert np.abs(against.weights(X)[0, 0]) < np.abs(prior.weights(X)[0, 0])
 
@@ -263,22 +268,25 @@ def test_of_two_scores_that_say_the_same_neither_is_needed_and_none_counts_again
 def test_a_fold_without_weight_is_no_division_by_zero():
     X, standing = two_steps(3, 200)
     weight = (np.arange(200) % 4 > 0).astype(float)
-    prior, oof = fit_prior(X, standing, weight, np.arange(200) % 4, [2])
+    prior, oof = fit_prior(X, standing, weight, np.arange(200) % 4, on(X, 2))
     assert np.isfinite(oof).all()
     assert np.isfinite(prior.score(X)).all()
 
 
-def test_a_strong_penalty_leaves_equal_weights_on_the_anchor():
+def test_a_strong_penalty_leaves_the_weights_of_the_anchor():
     rng = np.random.default_rng(2)
     X = rng.normal(size=(30, 3))
     standing = (pd.Series(rng.normal(size=30) + X[:, 0] + X[:, 1]).rank().to_numpy() - 0.5) / 30
-    prior, _ = fit_prior(X, standing, np.ones(30), np.zeros(30, dtype=int), [0, 1])  # one fold: the largest penalty
+    prior, _ = fit_prior(
+        X, standing, np.ones(30), np.zeros(30, dtype=int), [1.0, 2.0, 0.0]
+    )  # one fold: the largest penalty
     target = norm.ppf(np.clip(standing, 1e-3, 1 - 1e-3))
     Z = (X - X.mean(axis=0)) / X.std(axis=0)
-    # By hand: the equal weight first, then one ridge step away from it.
-    both = Z[:, 0] + Z[:, 1]
-    equal = max(float(both @ (target - target.mean())) / float(both @ both), 0.0)
-    start = np.asarray([equal, equal, 0.0])
+    # By hand: the sum of the columns as they came first, then one ridge step away from it.
+    both = X[:, 0] + 2 * X[:, 1]
+    both = both - both.mean()
+    size = max(float(both @ (target - target.mean())) / float(both @ both), 0.0)
+    start = size * np.asarray([1.0, 2.0, 0.0]) * X.std(axis=0)
     gram, cross = Z.T @ Z, Z.T @ (target - target.mean())
     expected = start + np.linalg.solve(gram + PENALTIES[-1] * 30 * np.eye(3), cross - gram @ start)
     np.testing.assert_allclose(prior.coefficients, expected, rtol=1e-6, atol=1e-9)
@@ -288,7 +296,7 @@ def test_a_missing_value_counts_as_average_and_a_constant_column_as_nothing():
     rng = np.random.default_rng(4)
     X = np.column_stack([rng.normal(size=200), np.full(200, 7.0)])
     standing = (pd.Series(X[:, 0]).rank().to_numpy() - 0.5) / 200
-    prior, _ = fit_prior(X, standing, np.ones(200), np.arange(200) % 2, [0])
+    prior, _ = fit_prior(X, standing, np.ones(200), np.arange(200) % 2, on(X, 0))
     at_mean, missing = prior.score(np.asarray([[prior.mean[0], 7.0], [np.nan, np.nan]]))
     assert at_mean == pytest.approx(missing)
     assert prior.score(np.asarray([[0.3, 7.0], [0.3, 1e9]])).tolist() == [prior.score([[0.3, 7.0]])[0]] * 2
@@ -301,9 +309,9 @@ def test_a_row_of_weight_2_counts_like_two_rows_to_the_prior():
     X, folds = rng.normal(size=(60, 2)), np.arange(60) % 3
     standing = (pd.Series(X[:, 0] + rng.normal(size=60)).rank().to_numpy() - 0.5) / 60
     twice = np.arange(60) < 20
-    weighted, _ = fit_prior(X, standing, 1.0 + twice, folds, [])
+    weighted, _ = fit_prior(X, standing, 1.0 + twice, folds, on(X))
     order = np.concatenate([np.arange(60), np.flatnonzero(twice)])
-    repeated, _ = fit_prior(X[order], standing[order], np.ones(80), folds[order], [])
+    repeated, _ = fit_prior(X[order], standing[order], np.ones(80), folds[order], on(X[order]))
     np.testing.assert_allclose(weighted.coefficients, repeated.coefficients, rtol=1e-9)
 
 
@@ -320,8 +328,8 @@ def listed(n_lists: int, size: int, *, across: float):
 def test_what_moves_a_whole_list_does_not_teach_the_prior_who_stands_above_whom():
     X, standing, lists = listed(40, 20, across=-0.5)
     X, weight = X[:, :1], np.ones(800)
-    within, _ = fit_prior(X, standing, weight, lists % 4, [0], lists)
-    across, _ = fit_prior(X, standing, weight, lists % 4, [0])
+    within, _ = fit_prior(X, standing, weight, lists % 4, on(X, 0), lists)
+    across, _ = fit_prior(X, standing, weight, lists % 4, on(X, 0))
     assert across.coefficients[0] <= 0
     assert 0.25 < within.coefficients[0] / within.scale[0] < 0.6
 
@@ -329,7 +337,7 @@ def test_what_moves_a_whole_list_does_not_teach_the_prior_who_stands_above_whom(
 def test_whole_lists_rise_and_fall_with_their_outcomes_and_keep_their_order():
     """The first feature is the second and a season: within lists they tell the same, between lists only one of them."""
     X, standing, lists = listed(40, 20, across=0.0)
-    prior, _ = fit_prior(X, standing, np.ones(800), lists % 4, [0], lists)
+    prior, _ = fit_prior(X, standing, np.ones(800), lists % 4, on(X, 0), lists)
     level, lead = prior.coefficients / prior.scale
     assert level + lead == pytest.approx(0.5, abs=0.1)
     assert lead > 0.4 * (level + lead)  # the start, and with it a fit within lists alone, puts next to all on the level
@@ -339,17 +347,17 @@ def test_a_list_mean_tells_the_held_fold_nothing_of_its_own_outcomes(monkeypatch
     monkeypatch.setattr("hitfinder.models.prior.PENALTIES", (1.0,))
     X, standing, lists = listed(40, 20, across=0.3)
     folds = np.arange(800) % 4  # a list's rows lie in all folds
-    _, scores = fit_prior(X, standing, np.ones(800), folds, [0], lists)
+    _, scores = fit_prior(X, standing, np.ones(800), folds, on(X, 0), lists)
     turned = np.where(folds == 0, 1 - standing, standing)
-    _, others = fit_prior(X, turned, np.ones(800), folds, [0], lists)
+    _, others = fit_prior(X, turned, np.ones(800), folds, on(X, 0), lists)
     np.testing.assert_allclose(scores[folds == 0], others[folds == 0], rtol=1e-12)
     assert not np.allclose(scores[folds == 1], others[folds == 1])
 
 
 def test_skus_that_stand_alone_on_their_lists_are_learned_from_all_the_same():
     X, standing, _ = listed(40, 20, across=0.0)
-    alone, _ = fit_prior(X[:, 1:], standing, np.ones(800), np.arange(800) % 4, [0], np.arange(800))
-    plain, _ = fit_prior(X[:, 1:], standing, np.ones(800), np.arange(800) % 4, [0])
+    alone, _ = fit_prior(X[:, 1:], standing, np.ones(800), np.arange(800) % 4, on(X[:, 1:], 0), np.arange(800))
+    plain, _ = fit_prior(X[:, 1:], standing, np.ones(800), np.arange(800) % 4, on(X[:, 1:], 0))
     np.testing.assert_allclose(alone.coefficients, plain.coefficients, rtol=0.02)
 
 
@@ -571,7 +579,8 @@ def test_a_design_reads_its_columns_in_its_own_order():
     rising = {name for name, up in zip(design.columns, design.monotone, strict=True) if up}
     assert "clicks_per_impression.level" in rising
     assert not any(name.startswith("refunds") for name in rising)
-    assert [design.columns[i] for i in design.anchor_columns] == ["clicks_per_impression.level"]
+    assert design.anchor == {"clicks_per_impression.level": 1.0}
+    assert [name for name, w in zip(design.columns, design.anchor_weights, strict=True) if w] == list(design.anchor)
     assert [design.columns[i] for i in design.funnel_columns] == ["clicks_per_impression.level"]
     assert [design.columns[i] for i in design.unknown_columns] == ["clicks_per_impression.unknown"]
     assert set(design.unknown) <= set(design.prior)
@@ -603,6 +612,47 @@ IMPRESSION_RATES = ["clicks_per_impression", "carts_per_click", "orders_per_clic
 )
 def test_the_funnel_leads_from_the_exposure_to_the_metric_in_the_most_steps(metric, rates, steps):
     assert funnel_to(metric, rates) == steps
+
+
+PACES = ["orders_again_per_day", "orders_per_day", "visitors_again_per_day", "visitors_per_day"]
+DAY_RATES = [*PACES, "clicks_per_day", "revenue_per_day", "revenue_per_order", "units_per_day", "units_per_order"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "rates", "expected"),
+    [
+        ("revenue", DAY_RATES, dict.fromkeys(PACES, 0.25) | {"revenue_per_order": 1.0}),
+        ("profit", DAY_RATES, dict.fromkeys(PACES, 0.25) | {"revenue_per_order": 1.0}),
+        ("units", DAY_RATES, dict.fromkeys(PACES, 0.25) | {"units_per_order": 1.0}),
+        ("orders", DAY_RATES, dict.fromkeys(PACES, 0.25)),
+        ("clicks", DAY_RATES, {"clicks_per_day": 1 / 3, "visitors_per_day": 1 / 3, "visitors_again_per_day": 1 / 3}),
+        ("revenue", ["revenue_per_day"], {"revenue_per_day": 1.0}),  # orders are not counted
+        ("revenue", ["clicks_per_day"], {"clicks_per_day": 1.0}),  # nor is revenue: what there is
+        ("orders / clicks", ["clicks_per_day", "orders_per_click"], {"clicks_per_day": 0.5, "orders_per_click": 0.5}),
+        ("revenue", IMPRESSION_RATES, dict.fromkeys(IMPRESSION_RATES[:3], 1 / 3)),
+        ("refunds", ["refunds_per_revenue"], {}),
+    ],
+)
+def test_where_nothing_is_learned_a_sku_is_worth_its_pace_times_the_typical_order(metric, rates, expected):
+    assert simple_score(metric, rates) == pytest.approx({f"{rate}.level": w for rate, w in expected.items()})
+
+
+def test_the_lower_ranks_are_not_learned_from_where_exposures_are_days():
+    by_days, by_impressions = (
+        choose_design(rates, [], metric="orders", on_impressions=counted, history_days=30)
+        for rates, counted in ((["orders_per_day"], False), (["orders_per_impression"], True))
+    )
+    assert by_days.floor > 0 == by_impressions.floor
+    rng = np.random.default_rng(6)
+    X = rng.normal(size=(600, 2))
+    top = (pd.Series(X[:, 0] + 0.3 * rng.normal(size=600)).rank().to_numpy() - 0.5) / 600
+    # Below the floor it is another matter who stands above whom.
+    standing = np.where(top > by_days.floor, top, by_days.floor * (pd.Series(X[:, 1]).rank().to_numpy() - 0.5) / 600)
+    fits = [
+        fit_prior(X, standing, np.ones(600), np.arange(600) % 3, on(X), floor=floor)[0] for floor in (0, by_days.floor)
+    ]
+    of_other = [abs(prior.coefficients[1] / prior.coefficients[0]) for prior in fits]
+    assert of_other[1] < 0.1 < of_other[0]
 
 
 def test_by_profit_what_is_left_of_the_revenue_is_the_last_step():
@@ -698,7 +748,7 @@ def test_what_is_no_model_is_refused_in_one_line(saved, tmp_path):
     for text, said in (
         ("{", "can't be read"),
         ("[]", "can't be read"),
-        (json.dumps({**values, "format": 99}), "format 4, got 99"),
+        (json.dumps({**values, "format": 99}), "format 5, got 99"),
         (json.dumps({k: v for k, v in values.items() if k != "rates"}), "can't be read"),
         (json.dumps({**values, "boosters": 2}), "booster_0.txt is missing"),
     ):

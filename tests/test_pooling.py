@@ -206,3 +206,36 @@ def test_nothing_counted_means_no_rates(known_warehouse):
     assert choose_rates(con) == []
     assert load_pairs(con).empty
     con.close()
+
+
+def test_the_strength_of_a_size_is_that_of_its_logs_and_a_bulk_order_hardly_moves_it():
+    """Log sizes: 1 between SKUs and 1.5 between a SKU's orders, so that 1.5^2 / 1^2 orders are the right pull."""
+    rng, n, orders = np.random.default_rng(9), 2000, 4
+    true = rng.normal(3, 1, n)
+    logs = true[:, None] + rng.normal(0, 1.5, (n, 2 * orders))
+    bulk = logs.copy()
+    bulk[0, 0] = np.log(77_184.0)
+    fits = []
+    for each in (logs, bulk):
+        frames = [
+            pd.DataFrame(
+                {
+                    "as_of": MONDAY + pd.Timedelta(days=day),
+                    "sku_id": [f"s{i:05d}" for i in range(n)],
+                    "batch_id": "b",
+                    "category": "c",
+                    "style_id": [f"st{i}" for i in range(n)],
+                    "rate": "revenue_per_order",
+                    "num": each[:, : day * orders].sum(axis=1),
+                    "den": float(day * orders),
+                    "is_measured": True,
+                }
+            )
+            for day in (1, 2)
+        ]
+        pairs = pd.concat(frames).sort_values(["rate", "sku_id", "as_of"], ignore_index=True)
+        fits.append(fit_rates(pairs, ["revenue_per_order"]).iloc[0])
+    assert fits[0]["mean"] == pytest.approx(np.exp(3), rel=0.1)
+    assert 1.5**2 / 2 < fits[0]["sku_strength"] < 1.5**2 * 2
+    assert fits[1]["mean"] == pytest.approx(fits[0]["mean"], rel=0.01)
+    assert fits[1]["sku_strength"] == fits[0]["sku_strength"]

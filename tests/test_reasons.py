@@ -12,7 +12,7 @@ from small_market import fitted, newest_batch
 
 import hitfinder as hf
 from hitfinder.errors import SettingsError
-from hitfinder.features import RATES
+from hitfinder.features import RATES, is_size
 from hitfinder.models.design import choose_design
 from hitfinder.ranking import score
 from hitfinder.reasons import VERBS, WORDS, reasons
@@ -66,7 +66,8 @@ def _can_be_said(column, sku, sign):
     num, den = sku[f"{rate}.num"], sku[f"{rate}.den"]
     if not den > 0:
         return True
-    return rate.startswith("refunds") or (num / den > 0.5) == (sign > 0)
+    own = np.exp(num / den) if is_size(rate) else num / den
+    return rate.startswith("refunds") or (own > 0.5) == (sign > 0)
 
 
 def test_both_languages_have_the_same_words():

@@ -65,8 +65,9 @@ TEMPLATES = {"labels", "funnel_days", "funnel_cells", "tier_values", *INGEST}
 # What Spark 4 has, of what sqlglot may leave in the text. A function that is new here is looked up in Spark's list
 # (https://spark.apache.org/docs/latest/api/sql/) before it is added.
 SPARK_FUNCTIONS = {
-    "CAST", "CEIL", "COALESCE", "CONCAT_WS", "COUNT", "DATE_TRUNC", "EXTRACT", "FLOOR", "GREATEST", "LEAD", "LEAST",
-    "LN", "LPAD", "MAX", "MEDIAN", "MIN", "NULLIF", "RANK", "SQRT", "SUM", "TIMESTAMP_MICROS", "UNIX_TIMESTAMP",
+    "CAST", "CEIL", "COALESCE", "CONCAT_WS", "COUNT", "DATE_TRUNC", "EXP", "EXTRACT", "FLOOR", "GREATEST", "LEAD",
+    "LEAST", "LN", "LPAD", "MAX", "MEDIAN", "MIN", "NULLIF", "RANK", "SQRT", "SUM", "TIMESTAMP_MICROS",
+    "UNIX_TIMESTAMP",
 }  # fmt: skip
 # Same name, another meaning or another form: weekdays from 1, patterns of Java instead of C, text instead of a moment.
 NOT_THE_SAME = (

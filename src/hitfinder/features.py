@@ -21,6 +21,7 @@ __all__ = [
     "VIEWS",
     "count_pairs",
     "features",
+    "is_size",
     "look_at",
     "look_back",
     "moment_of_knowledge",
@@ -161,7 +162,8 @@ def features(con: Any, rates: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row per `as_of` and `sku_id`, in that order: the context (ages, counts, price, calendar) and, for each
-        rate, the views in `VIEWS` as `<rate>.<view>`, its `num`, `den`, shrunk rates and `is_measured`.
+        rate, the views in `VIEWS` as `<rate>.<view>`, its `num`, `den`, shrunk rates and `is_measured`. Of a size per
+        order (see `is_size`) `num` is a sum of logs.
     """
     _set_rates(con, rates)
     # Executed, not read as a relation (`frame`): that plans a query twice. There is no money as decimals in these two.
@@ -186,6 +188,15 @@ def on_impressions(rates: Iterable[str]) -> bool:
     (True, False)
     """
     return any(name.endswith("_per_impression") for name in rates)
+
+
+def is_size(rate: str) -> bool:
+    """Tell whether a rate is a size per order: of these logs are counted, and the rate is the geometric mean.
+
+    >>> is_size("revenue_per_order"), is_size("orders_per_click")
+    (True, False)
+    """
+    return rate.endswith("_per_order")
 
 
 def count_pairs(con: Any, names: list[str]) -> None:

@@ -23,7 +23,7 @@ from hitfinder.labels import PROFIT, label
 from hitfinder.models.belief import Belief, fit_belief, unseen_mean
 from hitfinder.models.content import vectorise
 from hitfinder.models.demand import Demand, fit_demand
-from hitfinder.models.design import funnel_to, merits, split_attributes
+from hitfinder.models.design import funnel_to, simple_score, split_attributes
 from hitfinder.pooling import choose_rates, fit_rates, load_pairs
 from hitfinder.selection import Selection, weigh_seen
 from hitfinder.settings import Settings
@@ -191,11 +191,10 @@ def belief_of(history: History, train: Examples) -> Belief:
     )
 
 
-def _simple_levels(history: History) -> tuple[list[str], list[str]]:
-    """Return the levels whose mean, and those whose sum, a belief departs from."""
-    groups = merits(history.rate_names), funnel_to(history.settings.label.metric, history.rate_names)
-    alike, steps = ([f"{rate}.level" for rate in names] for names in groups)
-    return alike, steps
+def _simple_levels(history: History) -> tuple[dict[str, float], list[str]]:
+    """Return the weights of the levels in one sum that a belief departs from, and the levels of the other."""
+    metric, rates = history.settings.label.metric, history.rate_names
+    return simple_score(metric, rates), [f"{rate}.level" for rate in funnel_to(metric, rates)]
 
 
 def demand_of(history: History, train: Examples, belief: Belief) -> Demand | None:

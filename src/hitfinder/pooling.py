@@ -3,18 +3,19 @@
 The strength of a level is a number of pseudo-exposures. It is the one with which what had been seen of a SKU early in
 its test best predicts what came later: no distribution has to be believed, and crowded days make the strengths larger
 by themselves. Counts are judged by Poisson deviance; units and money on the log scale, since one bulk order would
-otherwise decide alone.
+otherwise decide alone. For the same reason sizes per order are pooled as logs, and judged by squared error there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hitfinder.features import RATES, count_pairs
+from hitfinder.features import RATES, count_pairs, is_size
 from hitfinder.warehouse import frame
 
 __all__ = ["LEVELS", "choose_rates", "fit_rates", "load_pairs"]
@@ -49,7 +50,10 @@ def choose_rates(con: Any) -> list[str]:
     """
     count_pairs(con, sorted(name for group in RATES.values() for name in group))
     counted = frame(con, "select rate, sum(num) as num, sum(den) as den from pairs group by rate").set_index("rate")
-    told = set(counted.index[(counted["num"] >= MIN_COUNTED) & (counted["den"] > 0)])
+    # Of a size what is counted are orders.
+    sizes = [is_size(name) for name in counted.index]
+    things = np.where(sizes, counted["den"], counted["num"])
+    told = set(counted.index[(things >= MIN_COUNTED) & (counted["den"] > 0)])
     on_impressions = any(name in told for name in RATES["impression"])
     chosen = sorted(told - set(RATES["day"] if on_impressions else RATES["impression"]))
     con.execute("delete from pairs where rate not in (select unnest($chosen))", {"chosen": chosen})
@@ -95,17 +99,20 @@ def _fit_one(name: str, num: Array, den: Array, codes: dict[str, npt.NDArray[np.
     skus = np.unique(codes["sku"], return_inverse=True)[1]
     last = np.zeros(skus.max() + 1, dtype=np.int64)
     np.maximum.at(last, skus, np.arange(len(skus)))
+    size = is_size(name)
     # A revised report may take back what was counted; less than nothing can't come.
-    rest_num = (num[last][skus] - num).clip(min=0)
+    rest_num = num[last][skus] - num
+    rest_num = rest_num if size else rest_num.clip(min=0)
     rest_den = (den[last][skus] - den).clip(min=0)
-    mean = max(float(num[last].sum()), 0.5) / max(float(den[last].sum()), 1e-9)
+    counted = float(num[last].sum()) if size else max(float(num[last].sum()), 0.5)
+    mean = counted / max(float(den[last].sum()), 1e-9)
     # A SKU at several moments is one SKU: its moments share its weight.
     use = rest_den > 0
     share = 1 / np.bincount(skus, weights=use).clip(min=1)[skus]
     typical = max(float(den[last].mean()), 1e-9)
     rate: Array = np.full(len(num), mean)
     pool_den_above: Array | float = np.inf
-    heavy = name.startswith(("units", "revenue", "refunds"))
+    loss = _log_size_loss if size else _log_loss if name.startswith(("units", "revenue", "refunds")) else _poisson_loss
     strengths = []
     for level in LEVELS:
         if level == "sku":
@@ -116,13 +123,13 @@ def _fit_one(name: str, num: Array, den: Array, codes: dict[str, npt.NDArray[np.
             pool_num, pool_den = (np.bincount(pool, weights=own)[pool] - own for own in (num, den))
         # A SKU is pulled towards its style only as hard as the style is known (see sql/shrunk.sql).
         known = pool_den_above if level == "sku" else np.inf
-        best = _best_strength(pool_num, pool_den, rate, rest_num, rest_den, share * use, typical, known, heavy=heavy)
+        best = _best_strength(pool_num, pool_den, rate, rest_num, rest_den, share * use, typical, known, loss)
         strengths.append(best)
         if level in ("batch", "category"):
             pool_num, pool_den = pool_num + num, pool_den + den
         rate = (pool_num + best * rate) / (pool_den + best)
         pool_den_above = pool_den + best
-    return [name, mean, *strengths]
+    return [name, np.exp(mean) if size else mean, *strengths]
 
 
 def _best_strength(
@@ -134,8 +141,7 @@ def _best_strength(
     weight: Array,
     typical: float,
     parent_known: Array | float,
-    *,
-    heavy: bool,
+    loss: Callable[[Array, Array, Array, Array, Array], float],
 ) -> float:
     """Return the strength whose estimate from `num`, `den` and `parent` best predicts the rest; the largest if none.
 
@@ -147,20 +153,47 @@ def _best_strength(
     losses = []
     for strength in GRID * typical:
         pull = 1 / (1 / strength + 1 / parent_known)
-        expected = (num + pull * parent) / (den + pull) * rest_den
-        # What comes later may be higher or lower for all alike; only who is above whom is asked for here.
-        scale = (weight * rest_num).sum() / max((weight * expected).sum(), 1e-300)
-        expected = np.maximum(expected * scale, 1e-12)
-        if heavy:
-            # Where nothing came, the miss is counted as if a typical SKU's hundredth had come.
-            little = 0.01 * (weight * rest_num).sum() / weight.sum() + 1e-12
-            miss = np.log((rest_num + little) / (expected + little))
-            known_weight = weight * known
-            miss -= (known_weight * miss).sum() / known_weight.sum()
-            losses.append(float((known_weight * miss**2).sum()))
-            continue
-        log_ratio = np.where(rest_num > 0, np.log(np.maximum(rest_num, 1e-12) / expected), 0.0)
-        losses.append(float((weight * (rest_num * log_ratio - rest_num + expected)).sum()))
+        losses.append(loss((num + pull * parent) / (den + pull), rest_num, rest_den, weight, weight * known))
     # Where several do as well, the stronger pull is the safer one.
     tolerable = min(losses) + 1e-9 * abs(min(losses)) + 1e-12
-    return float((GRID * typical)[max(i for i, loss in enumerate(losses) if loss <= tolerable)])
+    return float((GRID * typical)[max(i for i, lost in enumerate(losses) if lost <= tolerable)])
+
+
+# What comes later may be higher or lower for all alike: each loss asks only for who is above whom. `weight` counts all
+# that was there later, `known` only those of which something had been seen.
+
+
+def _poisson_loss(rate: Array, rest_num: Array, rest_den: Array, weight: Array, known: Array) -> float:
+    """Return the deviance of counts."""
+    del known
+    expected = _brought_to(rate * rest_den, rest_num, weight)
+    log_ratio = np.where(rest_num > 0, np.log(np.maximum(rest_num, 1e-12) / expected), 0.0)
+    return float((weight * (rest_num * log_ratio - rest_num + expected)).sum())
+
+
+def _log_loss(rate: Array, rest_num: Array, rest_den: Array, weight: Array, known: Array) -> float:
+    """Return the squared error of the logs of money or units."""
+    expected = _brought_to(rate * rest_den, rest_num, weight)
+    # Where nothing came, the miss is counted as if a typical SKU's hundredth had come.
+    little = 0.01 * (weight * rest_num).sum() / weight.sum() + 1e-12
+    miss = np.log((rest_num + little) / (expected + little))
+    return _scatter(miss, known)
+
+
+def _log_size_loss(size: Array, rest_num: Array, rest_den: Array, weight: Array, known: Array) -> float:
+    """Return the squared error of the log sizes of orders; one that is the mean of many counts little more than one."""
+    del weight
+    return _scatter(rest_num / np.maximum(rest_den, 1e-9) - size, known * rest_den / (1 + rest_den))
+
+
+def _brought_to(expected: Array, rest_num: Array, weight: Array) -> Array:
+    """Scale what was expected to the sum of what came."""
+    scale = (weight * rest_num).sum() / max((weight * expected).sum(), 1e-300)
+    brought: Array = np.maximum(expected * scale, 1e-12)
+    return brought
+
+
+def _scatter(miss: Array, weight: Array) -> float:
+    """Return the weighted sum of squares around the weighted mean; 0 without weight."""
+    total = weight.sum()
+    return float((weight * (miss - (weight * miss).sum() / total) ** 2).sum()) if total > 0 else 0.0

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from hitfinder.errors import SettingsError
+from hitfinder.features import is_size
 from hitfinder.models.hit_model import HitModel
 
 __all__ = ["reasons"]
@@ -213,7 +214,8 @@ def _rate_sentence(rate: str, sku: pd.Series, up: bool, language: str) -> str | 
     said = {"verb": VERBS[language][what], "den": _number(den), "unit": UNITS[language][unit]}
     if not den > 0:
         return words["unseen"].format(peers=words[nearest], **said)
-    if num == 0:
+    own = np.exp(num / den) if is_size(rate) else num / den
+    if own == 0:
         return words["none"].format(**said) if not up or what == "refunds" else None
     past = sku[f"{rate}.sku_rate"] / np.exp(sku[f"{rate}.level"])
     typical = {"category": sku[f"{rate}.category_rate"], "batch": sku[f"{rate}.batch_rate"], "past": past}
@@ -221,12 +223,12 @@ def _rate_sentence(rate: str, sku: pd.Series, up: bool, language: str) -> str | 
     fitting = [
         peers
         for peers in dict.fromkeys((nearest, "batch", "past"))
-        if what == "refunds" or (num / den > typical[peers]) == up
+        if what == "refunds" or (own > typical[peers]) == up
     ]
     if not fitting:
         return None
     peers = fitting[0]
-    ratio = num / den / typical[peers]
+    ratio = own / typical[peers]
     kind = "more" if ratio >= 1.1 else "less" if ratio <= 0.9 else "even"
     much = words["much" if what in ("revenue", "units", "refunds") else "often"]
     shown = f"{ratio:.1f}" if ratio >= 0.1 else f"{ratio:.2f}"

@@ -322,9 +322,10 @@ def fit_estimator(
     estimator = HitClassifier(
         kind=kind,
         prior_columns=design.prior_columns,
-        anchor_columns=design.anchor_columns,
+        anchor_weights=design.anchor_weights,
         funnel_columns=design.funnel_columns,
         unknown_columns=design.unknown_columns,
+        floor=design.floor,
         monotone=design.monotone,
         seeds=seeds,
         trees=settings.trees.model_dump(),

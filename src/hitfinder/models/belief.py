@@ -8,6 +8,7 @@ the score, and history says how large it is.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +87,7 @@ def fit_belief(
     folds: npt.NDArray[np.int64],
     lists: npt.NDArray[np.int64],
     rates: list[str],
-    anchor: list[str],
+    anchor: Mapping[str, float],
     funnel: list[str],
 ) -> Belief:
     """Fit the score on the outcome, and its doubt on how scores moved until the end of the test.
@@ -102,7 +103,7 @@ def fit_belief(
     rates
         The measured rates.
     anchor, funnel
-        The levels whose mean, and those whose sum, the score departs from.
+        The weights of the levels in one sum that the score departs from, and the levels of the other.
     """
     views = [f"{rate}.{view}" for rate in rates for view in ("level", "lead")]
     columns = (*views, *_unknown(funnel))
@@ -138,7 +139,7 @@ def unseen_mean(
     weight: Array,
     folds: npt.NDArray[np.int64],
     lists: npt.NDArray[np.int64],
-    anchor: list[str],
+    anchor: Mapping[str, float],
     funnel: list[str],
 ) -> Array:
     """Return what `belief.mean` would say of rows whose fold it had not been fitted on; see `fit_belief`."""
@@ -151,10 +152,11 @@ def _unknown(funnel: list[str]) -> list[str]:
     return [name.replace(".level", ".unknown") for name in funnel]
 
 
-def _places(columns: tuple[str, ...], anchor: list[str], funnel: list[str]) -> dict[str, list[int]]:
-    """Return where the columns stand that the score is pulled towards; see `fit_prior`."""
-    named = {"anchor": anchor, "funnel": funnel, "unknown": _unknown(funnel)}
-    return {what: [columns.index(name) for name in names] for what, names in named.items()}
+def _places(columns: tuple[str, ...], anchor: Mapping[str, float], funnel: list[str]) -> dict[str, Any]:
+    """Return the weights and places of the columns that the score is pulled towards; see `fit_prior`."""
+    named = {"funnel": funnel, "unknown": _unknown(funnel)}
+    places: dict[str, Any] = {what: [columns.index(name) for name in names] for what, names in named.items()}
+    return places | {"anchor": [anchor.get(name, 0.0) for name in columns]}
 
 
 def _matrix(table: pd.DataFrame, columns: tuple[str, ...]) -> Array:

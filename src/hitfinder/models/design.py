@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hitfinder.features import is_size
 from hitfinder.labels import PROFIT, parse_metric
 
-__all__ = ["LOG_EARNING", "Design", "choose_design", "funnel_to", "merits", "split_attributes"]
+__all__ = ["LOG_EARNING", "Design", "choose_design", "funnel_to", "merits", "simple_score", "split_attributes"]
 
 Array = npt.NDArray[np.float64]
 
@@ -24,6 +25,8 @@ LOG_EARNING = "log_earning"
 # What is counted one after the other; what else is counted hangs on clicks.
 FUNNEL = ("clicks", "orders", "units", "revenue")
 CALENDAR = ("month", "launch_weekday")
+# Where exposures are days, the lower ranks are made by a single order or none: who stands above whom there is luck.
+FLOOR = 0.7
 # More than this many different texts in a column tell SKUs apart rather than kinds of SKUs.
 MAX_LEVELS = 200
 
@@ -35,17 +38,19 @@ DESIGN = ("columns", "prior", "anchor", "funnel", "unknown", "rising")
 class Design:
     """Column names in the model's own order.
 
-    `prior`: those that the prior reads. It is pulled towards the mean of those in `anchor`, and towards the sum of
-    those in `funnel`, logs of the steps from the exposure to what is wanted; `unknown` are those that tell how far each
-    step is not known yet. `rising`: those of which more can't be worse.
+    `prior`: those that the prior reads. It is pulled towards the sum of those in `anchor`, each times its weight there,
+    and towards the sum of those in `funnel`, logs of the steps from the exposure to what is wanted; `unknown` are those
+    that tell how far each step is not known yet. `rising`: those of which more can't be worse. `floor`: the standing
+    up to which SKUs count alike to the prior.
     """
 
     columns: tuple[str, ...]
     prior: tuple[str, ...]
-    anchor: tuple[str, ...]
+    anchor: Mapping[str, float]
     funnel: tuple[str, ...]
     unknown: tuple[str, ...]
     rising: tuple[str, ...]
+    floor: float = 0.0
 
     def matrix(self, table: pd.DataFrame) -> Array:
         """Return the features as floats, shape (rows, columns), NaN where not measured."""
@@ -57,9 +62,9 @@ class Design:
         return [self.columns.index(name) for name in self.prior]
 
     @property
-    def anchor_columns(self) -> list[int]:
-        """Numbers of the columns whose mean the prior is pulled towards."""
-        return [self.columns.index(name) for name in self.anchor]
+    def anchor_weights(self) -> list[float]:
+        """Return for each column its weight in the sum that the prior is pulled towards."""
+        return [float(self.anchor.get(name, 0.0)) for name in self.columns]
 
     @property
     def funnel_columns(self) -> list[int]:
@@ -78,12 +83,16 @@ class Design:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return {name: list(getattr(self, name)) for name in DESIGN}
+        return {name: list(getattr(self, name)) for name in DESIGN} | {
+            "anchor": dict(self.anchor),
+            "floor": self.floor,
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Design:
         """Undo `to_dict`."""
-        return cls(*(tuple(values[name]) for name in DESIGN))
+        read = {name: tuple(values[name]) for name in DESIGN if name != "anchor"}
+        return cls(anchor=dict(values["anchor"]), floor=float(values["floor"]), **read)
 
 
 def choose_design(
@@ -117,10 +126,11 @@ def choose_design(
     return Design(
         columns=(*prior, *trees, *unknown, *context, *earned, *calendar, *numbers),
         prior=(*prior, *unknown, "age_share", "content", *earned),
-        anchor=(*(f"{rate}.level" for rate in merits(rates)), *earned),
+        anchor=simple_score(metric, rates) | dict.fromkeys(earned, 1.0),
         funnel=(*(f"{rate}.level" for rate in steps), *(earned if steps else ())),
         unknown=tuple(unknown),
         rising=(*rising, "content", *earned),
+        floor=0.0 if on_impressions else FLOOR,
     )
 
 
@@ -130,7 +140,32 @@ def merits(rates: list[str]) -> list[str]:
     What an order is worth is another matter, refunds are no merit, and units repeat revenue: a bulk order would count
     twice.
     """
-    return [rate for rate in rates if not rate.startswith(("refunds", "units")) and "_per_order" not in rate]
+    return [rate for rate in rates if not rate.startswith(("refunds", "units")) and not is_size(rate)]
+
+
+def simple_score(metric: str, rates: Sequence[str]) -> dict[str, float]:
+    """Return the weights of the levels in a score that needs no learning; the best guess where history is short.
+
+    Where exposures are days, it is how often what the metric counts happens a day (the plain mean of the logs of what
+    happened, of who came, and of both after the first day) and, for money and units, the typical size of an order:
+    the sum so far is mostly one bulk order. Elsewhere all merits count alike; there the funnel says how they multiply.
+
+    >>> simple_score("revenue", ["orders_per_day", "revenue_per_day", "revenue_per_order", "visitors_per_day"])
+    {'orders_per_day.level': 0.5, 'visitors_per_day.level': 0.5, 'revenue_per_order.level': 1.0}
+    >>> simple_score("revenue", ["clicks_per_impression", "orders_per_click", "revenue_per_order"])
+    {'clicks_per_impression.level': 0.5, 'orders_per_click.level': 0.5}
+    """
+    wanted, per = parse_metric(metric)
+    wanted = "revenue" if wanted == PROFIT else wanted
+    size = f"{wanted}_per_order" if wanted in ("revenue", "units") else None
+    happened = "orders" if size in rates else wanted
+    paces = [f"{what}{again}_per_day" for what in (happened, "visitors") for again in ("", "_again")]
+    paces = [rate for rate in paces if rate in rates]
+    if per is None and f"{happened}_per_day" in paces:
+        sizes = {f"{size}.level": 1.0} if size in rates else {}
+        return {f"{rate}.level": 1 / len(paces) for rate in paces} | sizes
+    alike = merits(list(rates))
+    return {f"{rate}.level": 1 / len(alike) for rate in alike}
 
 
 def funnel_to(metric: str, rates: Sequence[str]) -> list[str]:

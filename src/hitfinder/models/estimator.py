@@ -34,12 +34,14 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         lambdarank from the same start. `rule`: the first column of `X` is the score.
     prior_columns
         Column numbers that the prior reads; None for all.
-    anchor_columns
-        Those of them whose mean the prior departs from; None for none of them.
+    anchor_weights
+        For each column its weight in the sum that the prior departs from; None for 0 throughout.
     funnel_columns
         Those of them whose sum it departs from; None for none of them.
     unknown_columns
         Those of them that tell how far each of the funnel's is not known yet; None for none of them.
+    floor
+        Standing up to which all count alike to the prior, in [0, 1).
     monotone
         For each column 1 where more can't be worse, else 0; None for 0 throughout.
     seeds
@@ -74,9 +76,10 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         *,
         kind: str = "boosted",
         prior_columns: list[int] | None = None,
-        anchor_columns: list[int] | None = None,
+        anchor_weights: list[float] | None = None,
         funnel_columns: list[int] | None = None,
         unknown_columns: list[int] | None = None,
+        floor: float = 0.0,
         monotone: list[int] | None = None,
         seeds: int = 1,
         trees: dict[str, Any] | None = None,
@@ -85,9 +88,10 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     ) -> None:
         self.kind = kind
         self.prior_columns = prior_columns
-        self.anchor_columns = anchor_columns
+        self.anchor_weights = anchor_weights
         self.funnel_columns = funnel_columns
         self.unknown_columns = unknown_columns
+        self.floor = floor
         self.monotone = monotone
         self.seeds = seeds
         self.trees = trees
@@ -165,12 +169,14 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             self.prior_, self.platt_ = None, (1.0, 0.0)
             return np.asarray(X[:, 0], dtype=float)
         columns = self._prior_columns(X)
-        anchor, funnel, unknown = (
-            [columns.index(column) for column in named or []]
-            for named in (self.anchor_columns, self.funnel_columns, self.unknown_columns)
+        funnel, unknown = (
+            [columns.index(column) for column in named or []] for named in (self.funnel_columns, self.unknown_columns)
         )
+        anchor = np.zeros(X.shape[1]) if self.anchor_weights is None else np.asarray(self.anchor_weights)
         lists = None if lists is None else np.asarray(lists, dtype=np.int64)
-        self.prior_, scores = fit_prior(X[:, columns], standing, weight, folds, anchor, lists, funnel, unknown)
+        self.prior_, scores = fit_prior(
+            X[:, columns], standing, weight, folds, anchor[columns], lists, funnel, unknown, self.floor
+        )
         self.platt_ = fit_platt(scores, hit, weight)
         start: Array = self.platt_[0] * scores + self.platt_[1]
         if self.kind == "prior":

@@ -32,7 +32,7 @@ __all__ = ["FORMAT", "HitModel", "check_model", "open_model"]
 
 Array = npt.NDArray[np.float64]
 
-FORMAT = 4
+FORMAT = 5
 # Where less than this is left of a unit of revenue, how much less no longer matters.
 LEAST_EARNING = 0.02
 

@@ -121,10 +121,11 @@ def fit_prior(
     standing: Array,
     weight: Array,
     folds: npt.NDArray[np.int64],
-    anchor: list[int],
+    anchor: npt.ArrayLike,
     lists: npt.NDArray[np.int64] | None = None,
     funnel: Sequence[int] = (),
     unknown: Sequence[int] = (),
+    floor: float = 0.0,
 ) -> tuple[LinearPrior, Array]:
     """Fit the prior and its out-of-fold scores.
 
@@ -139,16 +140,19 @@ def fit_prior(
     folds
         Fold of each row; the rows of a SKU and its batch stay together.
     anchor
-        Columns whose mean, each in units of its own spread, is one score that the model departs from.
+        For each column its weight in the sum that is one score that the model departs from: what is simply better where
+        nothing has been learned yet.
     lists
         The list that each row stands on: coefficients and penalty are learned from the differences within lists.
         None: all rows are compared with each other.
     funnel
-        Columns whose plain sum is another: logs of the steps from the exposure to what is wanted. With neither it is a
-        plain ridge.
+        Columns whose plain sum is another: logs of the steps from the exposure to what is wanted. With neither (an
+        anchor of zeros and no funnel) it is a plain ridge.
     unknown
         The columns that hold the share of each of its steps that is not known yet, in [0, 1]: all but the funnel counts
         for the root of the mean share, and lasts as well where the folds show that it does. None: nothing fades.
+    floor
+        Up to this standing all count alike, in [0, 1): what tells them apart is not learned.
 
     Returns
     -------
@@ -157,12 +161,12 @@ def fit_prior(
         the largest one whose error over the folds is within one standard error of the least; columns beside the funnel
         last only where none without that is.
     """
-    target = norm.ppf(np.clip(standing, 1e-3, 1 - 1e-3))
+    target = norm.ppf(np.clip(standing, max(floor, 1e-3), 1 - 1e-3))
     mean, scale = _location_and_scale(X, weight)
     scale[list(unknown)] = np.inf  # they weigh the others, and say nothing by themselves
     Z = LinearPrior(mean, scale, np.zeros(X.shape[1]), 0.0).standardised(X)
     steps, Z = _with_funnel(Z, scale, funnel, weight, _fade(X, unknown))
-    simple = _simple_scores(X.shape[1], anchor, len(funnel) > 0)
+    simple = _simple_scores(np.asarray(anchor, dtype=float) * _finite(scale), len(funnel) > 0)
     # Columns that last must show that they do.
     plain = np.arange(X.shape[1])
     every = np.arange(Z.shape[1])
@@ -315,7 +319,7 @@ def _with_funnel(
     if len(funnel) == 0:
         return None, Z
     steps = np.zeros(Z.shape[1])
-    steps[list(funnel)] = np.where(np.isfinite(scale[list(funnel)]), scale[list(funnel)], 0.0)
+    steps[list(funnel)] = _finite(scale)[list(funnel)]
     product = Z @ steps
     spread = np.sqrt(np.average(product**2, weights=weight))
     # Steps that cancel each other tell nobody apart.
@@ -323,14 +327,19 @@ def _with_funnel(
     return steps, np.column_stack([Z * fade, Z, Z @ steps])
 
 
-def _simple_scores(columns: int, anchor: list[int], with_funnel: bool) -> Array:
-    """Return the coefficients of the scores to depart from, one row each."""
-    alike = np.zeros((1, columns))
-    alike[0, anchor] = 1.0
+def _finite(scale: Array) -> Array:
+    """Return the spread of each column, 0 for one that is constant or says nothing by itself."""
+    return np.where(np.isfinite(scale), scale, 0.0)
+
+
+def _simple_scores(anchor: Array, with_funnel: bool) -> Array:
+    """Return the coefficients of the scores to depart from, one row each; `anchor` those of standardised columns."""
+    alike = anchor[None, :]
     if not with_funnel:
         return alike
+    columns = len(anchor)
     none, one = np.zeros((1, columns)), np.ones((1, 1))
-    # The mean of the rates as far as the funnel is not known, the same throughout, and the funnel.
+    # The anchor as far as the funnel is not known, the same throughout, and the funnel.
     return np.block([[alike, none, 0 * one], [none, alike, 0 * one], [none, none, one]])
 
 
