@@ -2,13 +2,53 @@
 -- Grain: as_of, sku_id.
 -- Reads: totals, scope.
 with
+batch_sizes as (
+    select
+        as_of,
+        batch_id,
+        count(*) as batch_skus
+    from totals
+    group by as_of, batch_id
+),
+
+category_prices as (
+    select
+        as_of,
+        batch_id,
+        category,
+        median(price) as category_price
+    from totals
+    group by as_of, batch_id, category
+),
+
+style_sizes as (
+    select
+        as_of,
+        batch_id,
+        style_id,
+        count(*) as style_skus
+    from totals
+    group by as_of, batch_id, style_id
+),
+
 priced as (
     select
         totals.*,
-        median(price) over (partition by as_of, batch_id, category) as category_price,
-        count(*) over (partition by as_of, batch_id, style_id) - 1 as siblings,
-        count(*) over (partition by as_of, batch_id) as batch_skus
+        category_prices.category_price,
+        style_sizes.style_skus - 1 as siblings,
+        batch_sizes.batch_skus
     from totals
+    inner join batch_sizes on totals.as_of = batch_sizes.as_of and totals.batch_id = batch_sizes.batch_id
+    inner join category_prices
+        on
+            totals.as_of = category_prices.as_of
+            and totals.batch_id = category_prices.batch_id
+            and totals.category = category_prices.category
+    inner join style_sizes
+        on
+            totals.as_of = style_sizes.as_of
+            and totals.batch_id = style_sizes.batch_id
+            and totals.style_id = style_sizes.style_id
 ),
 
 described as (
