@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
@@ -20,6 +22,7 @@ __all__ = [
     "build",
     "build_text",
     "execute",
+    "fetch",
     "first_line",
     "frame",
     "literal",
@@ -103,6 +106,29 @@ def execute(con: Any, statement: str, parameters: Any = None) -> Any:
     [(2,)]
     """
     return con.execute(_parse(con, statement), parameters)
+
+
+def fetch(con: Any, query: str) -> dict[str, npt.NDArray[Any]]:
+    """Run a query that will come again and return its columns; what is NULL is NaN, NaT or None.
+
+    For a few hundred rows DuckDB's own way to a DataFrame takes longer than many a query: it fills in each NULL by way
+    of pandas.
+
+    >>> fetch(open_warehouse(), "select unnest([1.5, null]) as a, unnest(['x', null]) as b")
+    {'a': array([1.5, nan]), 'b': array(['x', None], dtype=object)}
+    """
+    return {name: _filled(values) for name, values in execute(con, query).fetchnumpy().items()}
+
+
+def _filled(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if not isinstance(values, np.ma.MaskedArray):
+        return values
+    if values.dtype.kind in "iu":
+        values = values.astype(np.float64)
+    nothing = {"f": np.nan, "M": np.datetime64("NaT")}
+    if values.dtype.kind not in nothing:
+        values = values.astype(object)
+    return np.asarray(values.filled(nothing.get(values.dtype.kind)))
 
 
 def _parse(con: Any, statement: str) -> Any:
