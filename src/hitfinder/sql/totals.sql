@@ -87,7 +87,7 @@ breadth as (
     group by as_of, sku_id
 ),
 
-aged as (
+joined as (
     select
         moments.as_of,
         moments.sku_id,
@@ -99,15 +99,7 @@ aged as (
         greatest(least(epoch(moments.as_of), stock_outs.sold_out_second) - epoch(catalog.launched_at), 0) / 86400.0
         as days,
         greatest(epoch(moments.as_of) - epoch(catalog.launched_at), 0) / 86400.0 as age_days,
-        stock_outs.sold_out_second is not null as is_sold_out
-    from moments
-    inner join catalog on moments.sku_id = catalog.sku_id
-    left join stock_outs on moments.as_of = stock_outs.as_of and moments.sku_id = stock_outs.sku_id
-),
-
-joined as (
-    select
-        aged.*,
+        stock_outs.sold_out_second is not null as is_sold_out,
         summed.impressions,
         summed.visitors,
         summed.clicks,
@@ -123,9 +115,11 @@ joined as (
         coalesce(summed.again_periods, 0) as again_periods,
         coalesce(breadth.channels, 0) as channels,
         coalesce(breadth.creatives, 0) as creatives
-    from aged
-    left join summed on aged.as_of = summed.as_of and aged.sku_id = summed.sku_id
-    left join breadth on aged.as_of = breadth.as_of and aged.sku_id = breadth.sku_id
+    from moments
+    inner join catalog on moments.sku_id = catalog.sku_id
+    left join stock_outs on moments.as_of = stock_outs.as_of and moments.sku_id = stock_outs.sku_id
+    left join summed on moments.as_of = summed.as_of and moments.sku_id = summed.sku_id
+    left join breadth on moments.as_of = breadth.as_of and moments.sku_id = breadth.sku_id
 )
 
 select * from joined
