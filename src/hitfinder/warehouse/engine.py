@@ -36,9 +36,8 @@ __all__ = [
 MAX_PARSED = 512
 # What DuckDB's optimizer goes on doing where tables are small. Its other passes (there are forty) take a quarter of the
 # time of a test plan and save nothing in it; these keep a table that is larger than expected from being a disaster.
-QUICK_PASSES = (
-    "cte_inlining", "deliminator", "filter_pushdown", "in_clause", "limit_pushdown", "unnest_rewriter", "unused_columns",
-)  # fmt: skip
+QUICK_PASSES = ("cte_inlining", "deliminator", "filter_pushdown", "in_clause", "limit_pushdown", "unnest_rewriter",
+                "unused_columns")  # fmt: skip
 
 
 def open_warehouse(
@@ -135,15 +134,17 @@ def fetch(con: Any, query: str) -> dict[str, npt.NDArray[Any]]:
     return {name: _filled(values) for name, values in execute(con, query).fetchnumpy().items()}
 
 
-def _filled(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _filled(values: Any) -> npt.NDArray[Any]:
+    """Return a column without its mask."""
     if not isinstance(values, np.ma.MaskedArray):
-        return values
-    if values.dtype.kind in "iu":
-        values = values.astype(np.float64)
-    nothing = {"f": np.nan, "M": np.datetime64("NaT")}
-    if values.dtype.kind not in nothing:
-        values = values.astype(object)
-    return np.asarray(values.filled(nothing.get(values.dtype.kind)))
+        return np.asarray(values)
+    if values.dtype.kind == "M":
+        return np.asarray(values.filled(np.datetime64("NaT")))
+    # As in a DataFrame: whole numbers of which one is missing are floats, anything else is an object.
+    number = values.dtype.kind in "iuf"
+    filled = np.array(values.data, dtype=np.float64 if number else object)
+    filled[np.ma.getmaskarray(values)] = np.nan if number else None
+    return filled
 
 
 def _parse(con: Any, statement: str) -> Any:
