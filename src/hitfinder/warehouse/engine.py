@@ -140,7 +140,7 @@ def _filled(values: Any) -> npt.NDArray[Any]:
         return np.asarray(values)
     if values.dtype.kind == "M":
         return np.asarray(values.filled(np.datetime64("NaT")))
-    # As in a DataFrame: whole numbers of which one is missing are floats, anything else is an object.
+    # Whole numbers of which one is missing are floats, what is no number is an object.
     number = values.dtype.kind in "iuf"
     filled = np.array(values.data, dtype=np.float64 if number else object)
     filled[np.ma.getmaskarray(values)] = np.nan if number else None
