@@ -57,13 +57,18 @@ def view_of(signals: pd.DataFrame, batch: pd.DataFrame, left: int, place: int, r
     )
 
 
+def parser() -> argparse.ArgumentParser:
+    """Return the script's arguments."""
+    out = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    out.add_argument("--skus", type=int, default=300)
+    out.add_argument("--rounds", type=int, default=6)
+    out.add_argument("--repeats", type=int, default=30)
+    return out
+
+
 def main() -> None:
     """Print the table."""
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--skus", type=int, default=300)
-    options.add_argument("--rounds", type=int, default=6)
-    options.add_argument("--repeats", type=int, default=30)
-    given = options.parse_args()
+    given = parser().parse_args()
     market = simulate(weeks=10, skus_per_week=given.skus, seed=0)
     model = hf.fit(market.signals, market.skus, parse_settings(SETTINGS))
     launch = market.skus["launched_at"].max()

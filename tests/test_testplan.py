@@ -640,7 +640,5 @@ def test_a_test_planned_to_its_end_keeps_its_budget_and_cap_and_scales_more_hits
 
 def test_a_warehouse_for_small_tables_says_the_same_to_the_last_digit():
     signals, skus, as_of = running()
-    told = []
-    for small in (False, True):
-        told.append(described(model(), signals, skus, as_of, stacklevel=2, small=small))
+    told = [described(model(), signals, skus, as_of, stacklevel=2, small=small) for small in (False, True)]
     pd.testing.assert_frame_equal(*told, check_exact=True)
