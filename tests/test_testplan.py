@@ -17,7 +17,7 @@ from hitfinder.allocation import round_budget
 from hitfinder.errors import DataError, ModelError, NotEnoughHistoryError
 from hitfinder.features import set_scope
 from hitfinder.labels import label
-from hitfinder.ranking import score
+from hitfinder.ranking import described, score
 from hitfinder.settings import parse_settings
 from hitfinder.simulate import simulate
 from hitfinder.testplan import PLANNED_COLUMNS, plan
@@ -636,3 +636,9 @@ def test_a_test_planned_to_its_end_keeps_its_budget_and_cap_and_scales_more_hits
         found += hit[of][best].sum()
         chance += hit[of].mean() * slots
     assert found > 1.5 * chance
+
+
+def test_a_warehouse_for_small_tables_says_the_same_to_the_last_digit():
+    signals, skus, as_of = running()
+    told = [described(model(), signals, skus, as_of, stacklevel=2, small=small) for small in (False, True)]
+    pd.testing.assert_frame_equal(*told, check_exact=True)

@@ -11,7 +11,7 @@ import pytest
 
 from hitfinder.admission import prepare
 from hitfinder.errors import DataError
-from hitfinder.warehouse import frame, open_warehouse, scan
+from hitfinder.warehouse import fetch, frame, open_warehouse, scan
 
 
 @pytest.fixture
@@ -186,3 +186,29 @@ def test_a_folder_whose_name_looks_like_a_pattern_is_read_from(con, tmp_path):
         (tmp_path / folder / "x.csv").write_bytes(f"名,a\n裙,{value}\n".encode("gb18030"))
     scan(con, tmp_path / "shop [1]" / "x.csv", "t")
     assert rows(con) == [("裙", "2")]
+
+
+def test_columns_come_as_arrays_without_a_mask_whatever_is_null(con):
+    query = (
+        "select * from (values (7, 1.5, true, 'x', timestamp '2025-01-06', 1::hugeint), "
+        "(null, null, null, null, null, null)) as v(a, b, c, d, e, f)"
+    )
+    moment = pd.Timestamp("2025-01-06")
+    told = pd.DataFrame(fetch(con, f"{query} order by a nulls last"))
+    told_by_hand = pd.DataFrame(
+        {"a": [7.0, None], "b": [1.5, None], "c": pd.Series([True, None], dtype=object), "d": ["x", None],
+         "e": [moment, pd.NaT], "f": [1.0, None]}
+    )  # fmt: skip
+    pd.testing.assert_frame_equal(told, told_by_hand, check_exact=True)
+    whole = fetch(con, f"{query} where a is not null")
+    assert [values.dtype.kind for values in whole.values()] == ["i", "f", "b", "O", "M", "f"]
+
+
+def test_a_warehouse_for_small_tables_is_another_one_and_leaves_the_others_as_they_are():
+    ask = "select current_setting('disabled_optimizers'), current_setting('threads')"
+    with open_warehouse(small=True) as small, open_warehouse(threads=1) as plain:
+        passes, threads = small.execute(ask).fetchone()
+        assert "join_order" in passes.split(",")
+        assert "filter_pushdown" not in passes.split(",")
+        assert threads == 1
+        assert plain.execute(ask).fetchone() == ("", 1)

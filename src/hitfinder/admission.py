@@ -109,10 +109,11 @@ def admit_incoming(
         raise DataError(f"{table.name}: names that begin with __ are reserved, got {_some(taken)}; rename them")
     kept_others = others if table.keeps_other_columns else []
     _judge(con, table, came, physical, _casts(table, came, physical, period), kept_others, now)
-    counts = _counts(con)
+    counts, keys = _counts(con, table)
     _refuse_wrong_types(con, table, came, counts)
-    if _judge_duplicates(con, table, kept_others, counts.get(None, 0)):
-        counts = _counts(con)
+    if keys < counts.get(None, 0):
+        _judge_duplicates(con, table, kept_others)
+        counts, _ = _counts(con, table)
     columns = ", ".join(quoted(name) for name in (*table.column_names, *kept_others))
     execute(con, f"create or replace temp table {table.name} as select {columns} from judged where __rule is null")
     rejects = {rule: counts[rule] for rule in sorted(filter(None, counts))}
@@ -271,15 +272,21 @@ def _judge(
     )
 
 
-def _counts(con: Any) -> dict[str | None, int]:
-    """Count what was judged by the rule that it broke, None for what broke none, and the torn lines."""
-    return dict(
-        execute(
-            con,
-            "select __rule, count(*) from judged group by __rule "
-            "union all select 'torn_line', count(*) from torn_lines having count(*) > 0",
-        ).fetchall()
-    )
+def _counts(con: Any, table: Table) -> tuple[dict[str | None, int], int]:
+    """Count what was judged by the rule that it broke, None for what broke none, and the torn lines; and good keys."""
+    grain = ", ".join(table.grain)
+    rows = execute(
+        con,
+        f"""
+        with keys as (
+            select __rule, count(*) as rows from judged group by __rule, {grain}
+        )
+        select __rule, sum(rows), count(*) from keys group by __rule
+        union all
+        select 'torn_line', count(*), 0 from torn_lines having count(*) > 0
+        """,
+    ).fetchall()
+    return {rule: int(n) for rule, n, _ in rows}, next((keys for rule, _, keys in rows if rule is None), 0)
 
 
 def _set_aside(con: Any, table: Table) -> None:
@@ -296,16 +303,14 @@ def _set_aside(con: Any, table: Table) -> None:
     )
 
 
-def _judge_duplicates(con: Any, table: Table, others: list[str], rows: int) -> bool:
-    """Keep one row of each grain, the same one whatever the order of the rows; mark the others; tell if there are any.
+def _judge_duplicates(con: Any, table: Table, others: list[str]) -> None:
+    """Keep one row of each grain, the same one whatever the order of the rows; mark the others.
 
     An identical second row is a `duplicate_row`; one that differs is a `duplicate_key`, and the greatest by value is
-    the one kept. `rows` is how many broke no rule.
+    the one kept.
     """
     grain = ", ".join(table.grain)
     keys = f"select {grain} from judged where __rule is null group by {grain}"
-    if execute(con, f"select count(*) from ({keys})").fetchone()[0] == rows:
-        return False
     columns = ", ".join(quoted(name) for name in (*table.column_names, *others))
     same_key = " and ".join(f"judged.{name} is not distinct from repeated.{name}" for name in table.grain)
     con.execute(f"create or replace temp table repeated as {keys} having count(*) > 1")
@@ -340,7 +345,6 @@ def _judge_duplicates(con: Any, table: Table, others: list[str], rows: int) -> b
         """
     )
     con.execute("drop table repeated")
-    return True
 
 
 def _value(column: Column, raw: str, physical: str) -> str:

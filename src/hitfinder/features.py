@@ -13,7 +13,7 @@ import pandas as pd
 
 from hitfinder.errors import DataError, NotEnoughHistoryError
 from hitfinder.settings import Settings
-from hitfinder.warehouse import build, build_text, execute, load_sql
+from hitfinder.warehouse import build, build_text, execute, fetch, load_sql
 
 __all__ = [
     "KEYS",
@@ -46,6 +46,8 @@ RATES = {
 
 # What is known of each rate: its level against history, its lead over the batch, and so on (see sql/shrunk.sql).
 VIEWS = ("level", "lead", "sibling_lead", "trend", "place", "own_weight", "spread", "unknown")
+# What it is known from.
+COUNTED = ("num", "den", "sku_rate", "category_rate", "batch_rate")
 
 
 def moment_of_knowledge(con: Any, as_of: Any, *, needed: bool = False) -> pd.Timestamp:
@@ -126,11 +128,6 @@ def set_scope(con: Any, settings: Settings, as_of: pd.Timestamp, *, max_rows: in
             "step": step.total_seconds(),
         },
     )
-    execute(
-        con,
-        "create or replace temp table steps as "
-        f"select cast(range as bigint) as step from range({int(np.ceil(test_window / step)) + 2})",
-    )
     build(con, "reports")
     build(con, "catalog")
 
@@ -143,6 +140,10 @@ def look_at(con: Any) -> None:
 
 def look_back(con: Any) -> None:
     """Take every SKU at its launch and at the later steps of its test window: what a model learns from."""
+    con.execute(
+        "create or replace temp table steps as "
+        "select unnest(range(cast(ceil(test_seconds / step_seconds) as bigint) + 2)) as step from scope"
+    )
     build(con, "training_moments")
     con.execute("create or replace temp table moments as select * from training_moments")
     observe(con)
@@ -166,19 +167,19 @@ def features(con: Any, rates: pd.DataFrame) -> pd.DataFrame:
         order (see `is_size`) `num` is a sum of logs.
     """
     _set_rates(con, rates)
-    # Executed, not read as a relation (`frame`): that plans a query twice. There is no money as decimals in these two.
-    context: pd.DataFrame = execute(con, f"select * from ({load_sql('context')}) order by as_of, sku_id").df()
-    long: pd.DataFrame = execute(con, f"select * from ({load_sql('shrunk')}) order by as_of, sku_id, rate").df()
+    context = pd.DataFrame(fetch(con, f"select * from ({load_sql('context')}) order by as_of, sku_id"))
+    numbers = (*VIEWS, *COUNTED)
+    told = (*numbers, "is_measured")
+    long = fetch(con, f"select {', '.join(told)} from ({load_sql('shrunk')}) order by as_of, sku_id, rate")
     names = sorted(rates["rate"])
-    columns = (*VIEWS, "num", "den", "sku_rate", "category_rate", "batch_rate", "is_measured")
-    values = {column: long[column].to_numpy() for column in columns}
     # Every SKU has every rate, in this order: the long table is a block that only wants another shape.
-    blocks = {
-        f"{name}.{column}": values[column][place :: len(names)]
-        for place, name in enumerate(names)
-        for column in columns
-    }
-    return pd.concat([context, pd.DataFrame(blocks, index=context.index)], axis=1)
+    shape = len(context), len(names) * len(numbers)
+    values = np.column_stack([long[column] for column in numbers]).reshape(shape)
+    wide = pd.DataFrame(values, context.index, [f"{name}.{column}" for name in names for column in numbers])
+    measured = long["is_measured"].reshape(len(context), len(names))
+    flags = pd.DataFrame(measured, context.index, [f"{name}.is_measured" for name in names])
+    order = [*context.columns, *(f"{name}.{column}" for name in names for column in told)]
+    return pd.concat([context, wide, flags], axis=1)[order]
 
 
 def on_impressions(rates: Iterable[str]) -> bool:

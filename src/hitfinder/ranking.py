@@ -204,15 +204,15 @@ def described(
     skus: TableLike,
     as_of: Any,
     *,
-    threads: int,
     stacklevel: int,
+    small: bool = False,
     with_launches: bool = False,
 ) -> pd.DataFrame:
     """Return what the model reads of every SKU at the moment, in order of `sku_id`; see `HitModel.describe`.
 
-    `with_launches`: with the batches by launch in its `attrs[BY_LAUNCH]`.
+    `small`: in a warehouse for small tables. `with_launches`: with the batches by launch in its `attrs[BY_LAUNCH]`.
     """
-    con = open_warehouse(threads=threads)
+    con = open_warehouse(threads=model.settings.model.threads, small=small)
     try:
         admit_signals_and_skus(con, signals, skus, period=model.settings.signals.period, stacklevel=stacklevel)
         say_where_ids_differ(con, allowed=0.5)
@@ -235,8 +235,7 @@ def describe_admitted(con: Any, model: HitModel, moment: pd.Timestamp) -> pd.Dat
 
 def score(model: HitModel, signals: TableLike, skus: TableLike, as_of: Any) -> tuple[pd.DataFrame, Any, Any]:
     """Return the features of every SKU at the moment, their margins, and each column's contribution."""
-    threads = model.settings.model.threads
-    table = described(model, signals, skus, as_of, threads=threads, stacklevel=5, with_launches=True)
+    table = described(model, signals, skus, as_of, stacklevel=5, with_launches=True)
     if table.empty:
         return table, np.zeros(0), np.zeros((0, len(model.design.columns)))
     X = model.matrix(table)

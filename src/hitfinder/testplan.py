@@ -85,16 +85,15 @@ def plan(
             raise DataError(f"{name}: expected at most {MAX_AMOUNT:,}, got more; give a number that can be bought")
     if model.belief is None:
         raise ModelError("the model holds nothing to plan a test by; fit it again with this version")
-    # A batch is small: waking threads takes longer than its sums.
-    table = described(model, signals, skus, as_of, threads=1, stacklevel=4)
+    table = described(model, signals, skus, as_of, stacklevel=4, small=True)
     if table.empty:
         kinds = {"sku_id": object, "exposures": np.int64, "action": object, "hit_probability": float}
         return pd.DataFrame({name: pd.Series(dtype=kinds[name]) for name in PLANNED_COLUMNS})
     bought = _bought(model, table)
-    margin = model.margin(table)
+    margin, stops = model.margin_and_stops(table, bought)
     # By what it has shown: what a SKU is called changes nobody's exposures.
     halted = table["sku_id"].isin(list(stopped)).to_numpy(dtype=bool)
-    stop = halted | (model.stops(table, bought) & ~table["sku_id"].isin(list(kept)).to_numpy(dtype=bool))
+    stop = halted | (stops & ~table["sku_id"].isin(list(kept)).to_numpy(dtype=bool))
     rounds = _rounds(bought, int(exposures), int(rounds_left))
     scale = (margin >= model.thresholds["scale"]) & (bought > 0)
     shut = stop | _unknown(model, table) | _sold_out(table)

@@ -209,12 +209,23 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
 
     def margin(self, X: Any) -> Array:
         """Return one margin per row: higher is better; only the order is meant for use."""
+        return self.margins(X)[0]
+
+    def margins(self, *versions: Any) -> list[Array]:
+        """Return the margin of each version of some rows; where two say the same, the trees are asked once."""
         check_is_fitted(self, "calibration_")
-        X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
-        if self.prior_ is None:
-            return np.asarray(X[:, 0], dtype=float)
-        scores = self.prior_.score(X[:, self._prior_columns(X)])
-        return np.asarray(self.platt_[0] * scores + self.platt_[1] + correction_by(self.boosters_, X))
+        told: list[Array] = []
+        before, corrections = None, np.zeros(0)
+        for version in versions:
+            X = validate_data(self, version, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
+            if self.prior_ is None:
+                told.append(np.asarray(X[:, 0], dtype=float))
+                continue
+            if before is None or not np.array_equal(X, before, equal_nan=True):
+                before, corrections = X, correction_by(self.boosters_, X)
+            scores = self.prior_.score(X[:, self._prior_columns(X)])
+            told.append(np.asarray(self.platt_[0] * scores + self.platt_[1] + corrections))
+        return told
 
     def contributions(self, X: Any) -> Array:
         """Return what each column adds to the margin, shape (rows, columns); they sum to it up to a constant."""

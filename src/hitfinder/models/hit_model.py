@@ -148,15 +148,27 @@ class HitModel:
 
     def margin_shown(self, table: pd.DataFrame) -> Array:
         """Return margins by what was shown alone, titles and attributes aside: what a running test stops by."""
-        X = self.matrix(table).copy()
-        if self._reads_design:  # a rule reads no title
-            X[:, self.design.columns.index("content")] = 0.0
-        return self.estimator.margin(X)
+        return self.estimator.margin(self._without_content(self.matrix(table)))
+
+    def margin_and_stops(self, table: pd.DataFrame, bought: Any) -> tuple[Array, npt.NDArray[np.bool_]]:
+        """Return `margin` and `stops` at once, which costs half as much where titles say nothing."""
+        X = self.matrix(table)
+        margin, shown = self.estimator.margins(X, self._without_content(X))
+        return margin, self._stops(shown, bought)
 
     def stops(self, table: pd.DataFrame, bought: Any) -> npt.NDArray[np.bool_]:
         """Tell which rows a running test stops: those that had exposures and showed too little."""
-        shown_too_little = self.margin_shown(table) < self.thresholds["plan_stop"]
-        return np.asarray(shown_too_little & (bought > 0))
+        return self._stops(self.margin_shown(table), bought)
+
+    def _stops(self, shown: Array, bought: Any) -> npt.NDArray[np.bool_]:
+        return np.asarray((shown < self.thresholds["plan_stop"]) & (bought > 0))
+
+    def _without_content(self, X: Array) -> Array:
+        """Return the matrix as if titles and attributes said nothing."""
+        X = X.copy()
+        if self._reads_design:  # a rule reads no title
+            X[:, self.design.columns.index("content")] = 0.0
+        return X
 
     def unknown(self, table: pd.DataFrame) -> Array:
         """Return the share of what was not known of each row at its launch that is not known yet, in (0, 1].

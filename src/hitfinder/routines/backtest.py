@@ -312,7 +312,7 @@ def _lists(
     """Measure the list, and the others', on those of the batch whose outcome is known."""
     scores: dict[str, pd.Series] = {}
     for who, model in {CHAMPION: champion, FROZEN: frozen}.items():
-        table = described(model, now, mine, moment, threads=model.settings.model.threads, stacklevel=4)
+        table = described(model, now, mine, moment, stacklevel=4)
         scores[who] = pd.Series(model.margin(table), index=table["sku_id"])
         if who == FROZEN:
             rules = rule_scores(table)

@@ -8,57 +8,132 @@
 -- Grain: as_of, sku_id, rate.
 -- Reads: pairs, rates (rate, mean, batch_strength, category_strength, style_strength, sku_strength).
 with
-pooled as (
+history as (
     select
-        pairs.*,
-        cast(sum(num) over (partition by as_of, batch_id, rate) as double) as batch_num,
-        cast(sum(den) over (partition by as_of, batch_id, rate) as double) as batch_den,
-        cast(sum(num) over (partition by as_of, batch_id, category, rate) as double) as category_num,
-        cast(sum(den) over (partition by as_of, batch_id, category, rate) as double) as category_den,
-        cast(sum(num) over (partition by as_of, batch_id, style_id, rate) - num as double) as sibling_num,
-        cast(sum(den) over (partition by as_of, batch_id, style_id, rate) - den as double) as sibling_den
-    from pairs
+        rates.*,
+        rate like '%_per_order' as is_size,
+        case when rate like '%_per_order' then ln(mean) else mean end as history_value
+    from rates
 ),
 
-history_level as (
+batch_pools as (
     select
-        pooled.*,
-        pooled.rate like '%_per_order' as is_size,
-        case when pooled.rate like '%_per_order' then ln(rates.mean) else rates.mean end as history_value,
-        rates.batch_strength,
-        rates.category_strength,
-        rates.style_strength,
-        rates.sku_strength
-    from pooled
-    inner join rates on pooled.rate = rates.rate
+        as_of,
+        batch_id,
+        rate,
+        count(*) as batch_skus,
+        cast(sum(num) as double) as num,
+        cast(sum(den) as double) as den
+    from pairs
+    group by as_of, batch_id, rate
+),
+
+category_pools as (
+    select
+        as_of,
+        batch_id,
+        category,
+        rate,
+        cast(sum(num) as double) as num,
+        cast(sum(den) as double) as den
+    from pairs
+    group by as_of, batch_id, category, rate
+),
+
+style_pools as (
+    select
+        as_of,
+        batch_id,
+        style_id,
+        rate,
+        sum(num) as num,
+        sum(den) as den
+    from pairs
+    group by as_of, batch_id, style_id, rate
 ),
 
 batch_level as (
     select
-        history_level.*,
-        (batch_num + batch_strength * history_value) / (batch_den + batch_strength) as batch_value
-    from history_level
+        batch_pools.as_of,
+        batch_pools.batch_id,
+        batch_pools.rate,
+        batch_pools.batch_skus,
+        history.is_size,
+        history.history_value,
+        history.category_strength,
+        history.style_strength,
+        history.sku_strength,
+        (batch_pools.num + history.batch_strength * history.history_value)
+        / (batch_pools.den + history.batch_strength) as batch_value
+    from batch_pools
+    inner join history on batch_pools.rate = history.rate
 ),
 
 category_level as (
     select
-        batch_level.*,
-        (category_num + category_strength * batch_value) / (category_den + category_strength) as category_value
-    from batch_level
+        category_pools.as_of,
+        category_pools.batch_id,
+        category_pools.category,
+        category_pools.rate,
+        batch_level.batch_skus,
+        batch_level.is_size,
+        batch_level.history_value,
+        batch_level.batch_value,
+        batch_level.style_strength,
+        batch_level.sku_strength,
+        (category_pools.num + batch_level.category_strength * batch_level.batch_value)
+        / (category_pools.den + batch_level.category_strength) as category_value
+    from category_pools
+    inner join batch_level
+        on
+            category_pools.as_of = batch_level.as_of
+            and category_pools.batch_id = batch_level.batch_id
+            and category_pools.rate = batch_level.rate
+),
+
+beside_siblings as (
+    select
+        pairs.as_of,
+        pairs.sku_id,
+        pairs.batch_id,
+        pairs.rate,
+        pairs.is_measured,
+        cast(pairs.num as double) as num,
+        cast(pairs.den as double) as den,
+        cast(pairs.num_late as double) as num_late,
+        cast(pairs.den_late as double) as den_late,
+        cast(pairs.num - pairs.num_late as double) as num_early,
+        greatest(cast(pairs.den - pairs.den_late as double), 0) as den_early,
+        cast(style_pools.num - pairs.num as double) as sibling_num,
+        cast(style_pools.den - pairs.den as double) as sibling_den,
+        category_level.batch_skus,
+        category_level.is_size,
+        category_level.history_value,
+        category_level.batch_value,
+        category_level.category_value,
+        category_level.style_strength,
+        category_level.sku_strength
+    from pairs
+    inner join category_level
+        on
+            pairs.as_of = category_level.as_of
+            and pairs.batch_id = category_level.batch_id
+            and pairs.category = category_level.category
+            and pairs.rate = category_level.rate
+    inner join style_pools
+        on
+            pairs.as_of = style_pools.as_of
+            and pairs.batch_id = style_pools.batch_id
+            and pairs.style_id = style_pools.style_id
+            and pairs.rate = style_pools.rate
 ),
 
 style_level as (
     select
-        category_level.*,
-        (sibling_num + style_strength * category_value) / (sibling_den + style_strength) as style_value
-    from category_level
-),
-
-own_pull as (
-    select
-        style_level.*,
+        beside_siblings.*,
+        (sibling_num + style_strength * category_value) / (sibling_den + style_strength) as style_value,
         1 / (1 / sku_strength + 1 / (sibling_den + style_strength)) as own_strength
-    from style_level
+    from beside_siblings
 ),
 
 sku_level as (
@@ -68,22 +143,21 @@ sku_level as (
         batch_id,
         rate,
         is_measured,
-        cast(num as double) as num,
-        cast(den as double) as den,
+        batch_skus,
+        num,
+        den,
         is_size,
         history_value,
         batch_value,
         category_value,
         style_value,
-        (cast(num as double) + own_strength * style_value) / (cast(den as double) + own_strength) as sku_value,
-        cast(den as double) / (cast(den as double) + own_strength) as own_weight,
-        sqrt(sku_strength / (cast(den as double) + own_strength)) as spread,
-        sku_strength / (cast(den as double) + own_strength) / (1 + sku_strength / style_strength) as unknown,
-        (cast(num_late as double) + own_strength * style_value) / (cast(den_late as double) + own_strength)
-        as late_value,
-        (cast(num - num_late as double) + own_strength * style_value)
-        / (greatest(cast(den - den_late as double), 0) + own_strength) as early_value
-    from own_pull
+        (num + own_strength * style_value) / (den + own_strength) as sku_value,
+        den / (den + own_strength) as own_weight,
+        sqrt(sku_strength / (den + own_strength)) as spread,
+        sku_strength / (den + own_strength) / (1 + sku_strength / style_strength) as unknown,
+        (num_late + own_strength * style_value) / (den_late + own_strength) as late_value,
+        (num_early + own_strength * style_value) / (den_early + own_strength) as early_value
+    from style_level
 ),
 
 as_rates as (
@@ -93,6 +167,7 @@ as_rates as (
         batch_id,
         rate,
         is_measured,
+        batch_skus,
         num,
         den,
         own_weight,
@@ -129,11 +204,12 @@ compared as (
         ln(style_rate / category_rate) as sibling_lead,
         ln(late_rate / early_rate) as trend,
         -- Place in the batch from 0 (last) to 1 (first), ties in the middle of the places they share; a SKU alone is 0.5.
+        -- The rank tells how many are below, the count how many are not above.
         (
             rank() over (partition by as_of, batch_id, rate order by sku_rate asc nulls last)
-            + count(*) over (partition by as_of, batch_id, rate)
-            - rank() over (partition by as_of, batch_id, rate order by sku_rate desc nulls last)
-        ) / (2.0 * count(*) over (partition by as_of, batch_id, rate)) as place
+            - 1
+            + count(*) over (partition by as_of, batch_id, rate order by sku_rate asc nulls last)
+        ) / (2.0 * batch_skus) as place
     from as_rates
 )
 

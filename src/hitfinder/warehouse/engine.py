@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
@@ -20,6 +22,7 @@ __all__ = [
     "build",
     "build_text",
     "execute",
+    "fetch",
     "first_line",
     "frame",
     "literal",
@@ -31,9 +34,15 @@ __all__ = [
 
 # How many parsed statements a process keeps.
 MAX_PARSED = 512
+# What DuckDB's optimizer goes on doing where tables are small. Its other passes (there are forty) take a quarter of the
+# time of a test plan and save nothing in it; these keep a table that is larger than expected from being a disaster.
+QUICK_PASSES = ("cte_inlining", "deliminator", "filter_pushdown", "in_clause", "limit_pushdown", "unnest_rewriter",
+                "unused_columns")  # fmt: skip
 
 
-def open_warehouse(path: str | Path | None = None, *, threads: int = 0, memory: str | None = None) -> Any:
+def open_warehouse(
+    path: str | Path | None = None, *, threads: int = 0, memory: str | None = None, small: bool = False
+) -> Any:
     """Open a DuckDB connection with hitfinder's conventions.
 
     Parameters
@@ -44,6 +53,8 @@ def open_warehouse(path: str | Path | None = None, *, threads: int = 0, memory: 
         0 for as many as the machine has. Answers do not depend on it.
     memory
         A ceiling such as `4GB`; what does not fit spills to disk. None for DuckDB's own default.
+    small
+        For one batch in memory: waking threads and polishing plans takes longer than its sums. Answers are the same.
 
     Notes
     -----
@@ -54,7 +65,7 @@ def open_warehouse(path: str | Path | None = None, *, threads: int = 0, memory: 
         config["memory_limit"] = memory
     try:
         if path is None and memory is None:
-            con = _in_memory(os.getpid(), threads).cursor()
+            con = _in_memory(os.getpid(), 1 if small else threads, small).cursor()
         else:
             con = duckdb.connect(str(path) if path else ":memory:", config=config)
     except duckdb.IOException as error:
@@ -75,13 +86,19 @@ def _config(threads: int) -> dict[str, Any]:
 
 
 @cache
-def _in_memory(pid: int, threads: int) -> Any:
-    """Return this process's one database in memory: to start one takes longer than a small plan.
+def _in_memory(pid: int, threads: int, small: bool) -> Any:
+    """Return this process's one database in memory of a kind: to start one takes longer than a small plan.
 
     Callers get connections of their own to it; all tables are temporary, so none sees another's, and they end with it.
     """
     del pid
-    return duckdb.connect(":memory:", config=_config(threads))
+    database = duckdb.connect(":memory:", config=_config(threads))
+    if small:
+        # Their names change from version to version of DuckDB, and one that it does not know is refused.
+        passes = [row[0] for row in database.execute("select * from duckdb_optimizers()").fetchall()]
+        left_out = ",".join(name for name in passes if name not in QUICK_PASSES)
+        database.execute(f"set global disabled_optimizers = {literal(left_out)}")
+    return database
 
 
 @cache
@@ -103,6 +120,31 @@ def execute(con: Any, statement: str, parameters: Any = None) -> Any:
     [(2,)]
     """
     return con.execute(_parse(con, statement), parameters)
+
+
+def fetch(con: Any, query: str) -> dict[str, npt.NDArray[Any]]:
+    """Run a query that will come again and return its columns; what is NULL is NaN, NaT or None.
+
+    For a few hundred rows DuckDB's own way to a DataFrame takes longer than many a query: it fills in each NULL by way
+    of pandas.
+
+    >>> fetch(open_warehouse(), "select unnest([1.5, null]) as a, unnest(['x', null]) as b")
+    {'a': array([1.5, nan]), 'b': array(['x', None], dtype=object)}
+    """
+    return {name: _filled(values) for name, values in execute(con, query).fetchnumpy().items()}
+
+
+def _filled(values: Any) -> npt.NDArray[Any]:
+    """Return a column without its mask."""
+    if not isinstance(values, np.ma.MaskedArray):
+        return np.asarray(values)
+    if values.dtype.kind == "M":
+        return np.asarray(values.filled(np.datetime64("NaT")))
+    # Whole numbers of which one is missing are floats, what is no number is an object.
+    number = values.dtype.kind in "iuf"
+    filled = np.array(values.data, dtype=np.float64 if number else object)
+    filled[np.ma.getmaskarray(values)] = np.nan if number else None
+    return filled
 
 
 def _parse(con: Any, statement: str) -> Any:
