@@ -1,14 +1,14 @@
 """The prior: a linear model of how well a SKU stands in its batch, shrunk towards two simple scores.
 
 It learns from the whole outcome, not only from the few hits: where a SKU ended among its batch says far more than
-whether it ended in the top twentieth. And it is pulled not towards zero but towards what needs no learning. One is the
-plain mean of its shrunk rates: with little to learn from, equal weights forecast better than fitted ones (Dawes, "The
-robust beauty of improper linear models in decision making", 1979), and a season later still hold. The other is the
-product of the funnel's steps, clicks per impression x orders per click x revenue per order, each shrunk by itself: a
-step that is hardly known yet stands near its pool and decides little, one that is known counts in full. What other
-columns say counts for the part that is not known yet and fades with evidence, unless the folds show that it lasts.
-What moves a whole list at once, a season or a sale, teaches nothing
-about who stands above whom: it learns from how SKUs differ within their list.
+whether it ended in the top twentieth. And it is pulled not towards zero but towards what needs no learning. One is a
+weighted sum of the logs of its shrunk rates, with weights that are given: with little to learn from, such weights
+forecast better than fitted ones (Dawes, "The robust beauty of improper linear models in decision making", 1979), and a
+season later still hold. The other is the product of the funnel's steps, clicks per impression x orders per click x
+revenue per order, each shrunk by itself: a step that is hardly known yet stands near its pool and decides little, one
+that is known counts in full. What other columns say counts for the part that is not known yet and fades with evidence,
+unless the folds show that it lasts. What moves a whole list at once, a season or a sale, teaches nothing about who
+stands above whom: it learns from how SKUs differ within their list.
 """
 
 from __future__ import annotations
