@@ -441,7 +441,7 @@ def test_where_a_rule_is_the_truth_that_rule_ranks_and_the_report_says_so():
     assert ranked["sku_id"].map(revenue).is_monotonic_decreasing
     assert ranked["hit_probability"].is_monotonic_decreasing
     assert ranked["reason_1"].str.contains("revenue so far").all()
-    assert hf.rank(model, signals, skus, language="zh")["reason_1"].str.contains("按简单规则").all()
+    assert hf.rank(model, signals, skus, language="zh")["reason_1"].str.contains("按简单规则“累计销售额”").all()
 
 
 def test_groups_from_which_nothing_can_be_learned_are_named():

@@ -10,6 +10,7 @@ import pandas as pd
 from hitfinder.errors import SettingsError
 from hitfinder.features import is_size
 from hitfinder.models.hit_model import HitModel
+from hitfinder.models.rules import rule_name
 
 __all__ = ["reasons"]
 
@@ -150,7 +151,7 @@ def reasons(model: HitModel, table: pd.DataFrame, added: Any, language: str) -> 
     for row, (_, sku) in enumerate(table.iterrows()):
         lines: list[str | None] = []
         if model.estimator.kind == "rule":
-            lines.append(WORDS[language]["rule"].format(rule=model.winner))
+            lines.append(WORDS[language]["rule"].format(rule=rule_name(model.winner, language)))
         if sku["active_periods"] == 0:
             lines.append(WORDS[language]["new"])
         # The strongest first; a loser is told what speaks against it, a winner what speaks for it.

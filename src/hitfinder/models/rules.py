@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from hitfinder.models.prior import LinearPrior
 from hitfinder.tables import COUNTS
 
-__all__ = ["LOGISTIC", "THUMB", "counted_names", "fit_logistic_rule", "plain_counts", "rule_scores"]
+__all__ = ["LOGISTIC", "THUMB", "counted_names", "fit_logistic_rule", "plain_counts", "rule_name", "rule_scores"]
 
 Array = npt.NDArray[np.float64]
 
@@ -28,6 +28,28 @@ THUMB = {
     "stop_impressions": 3000,
 }
 LOGISTIC = "logistic regression"
+# What the rules are called in Chinese; in English each has its own name.
+IN_CHINESE = {
+    "logistic regression": "逻辑回归",
+    "shrunk click rate": "收缩点击率",
+    "rule of thumb": "经验法则",
+    "revenue so far": "累计销售额",
+    "orders a day": "日均订单",
+    "orders so far": "累计订单",
+    "clicks a day": "日均点击",
+    "clicks so far": "累计点击",
+    "visitors a day": "日均访客",
+    "visitors so far": "累计访客",
+}
+
+
+def rule_name(name: str, language: str) -> str:
+    """Name a rule in a language, `en` or one of Chinese; what is none of them keeps its name.
+
+    >>> rule_name("orders a day", "zh"), rule_name("orders a day", "en")
+    ('日均订单', 'orders a day')
+    """
+    return IN_CHINESE.get(name, name) if language.startswith("zh") else name
 
 
 def rule_scores(table: pd.DataFrame) -> dict[str, Array]:

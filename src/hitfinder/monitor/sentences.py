@@ -9,7 +9,8 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from hitfinder.report.words import check_language, load_words, rule_name
+from hitfinder.models.rules import rule_name
+from hitfinder.report.words import check_language
 
 __all__ = ["name_of_feature", "name_of_measure", "name_of_subject", "sentences", "words_of"]
 
@@ -80,7 +81,7 @@ def name_of_subject(row: Mapping[str, Any], language: str) -> str:
     if kind == "feature":
         return name_of_feature(name, language)
     if row["check"] == "against_rule":
-        return rule_name(name, load_words(language))
+        return rule_name(name, language)
     return words["whole"] if kind in ("all", "skus") and not name else name
 
 

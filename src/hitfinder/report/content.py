@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from hitfinder.errors import DataError
+from hitfinder.models.rules import rule_name
 from hitfinder.promise import ScalePromise, StopPromise
 from hitfinder.report.cost_names import name_costs
-from hitfinder.report.words import load_words, rule_name
+from hitfinder.report.words import load_words
 
 __all__ = ["ACTIONS", "BESIDE", "COLUMNS", "REASONS", "Content", "decimals_of", "percent", "prepare", "text_of"]
 
@@ -224,7 +225,7 @@ def _facts(said: dict[str, Any], words: dict[str, str]) -> list[tuple[str, str]]
         if key == "metric":
             text = words.get(f"metric_{value}", str(value))
         elif key == "ranked_by":
-            text = rule_name(str(value), words)
+            text = rule_name(str(value), words["lang"])
         elif key == "unknown_costs":
             text = name_costs(str(value), "zh" if words["lang"].startswith("zh") else "en")
         else:
@@ -263,10 +264,10 @@ def _methods(said: dict[str, Any], words: dict[str, str]) -> tuple[list[dict[str
     used = next((row for row in rows if row["name"] == said.get("ranked_by")), None)
     warning = ""
     if used is not None and -1 < precision(used) < precision(rows[0]):
-        warning = words["worse_than_rule"].format(rule=rule_name(rows[0]["name"], words))
+        warning = words["worse_than_rule"].format(rule=rule_name(rows[0]["name"], words["lang"]))
     methods = [
         {
-            "name": rule_name(row["name"], words),
+            "name": rule_name(row["name"], words["lang"]),
             "used": row is used,
             "texts": {k: _measure(k, row.get(k), words) for k in keys},
         }
@@ -282,7 +283,7 @@ def _note(said: dict[str, Any], words: dict[str, str]) -> str:
         return str(said.get("note") or "")
     kind = "better" if told["low"] > 0 else "par" if told["ranks"] else "rule"
     return words[f"verdict_{kind}"].format(
-        rule=rule_name(told["rule"], words),
+        rule=rule_name(told["rule"], words["lang"]),
         **{name: f"{told[name]:.3f}" for name in ("ours", "theirs", "mean", "low", "high")},
     )
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
 from importlib import resources
 
 from hitfinder.errors import SettingsError
 
-__all__ = ["LANGUAGES", "agreeing", "check_language", "load_words", "rule_name"]
+__all__ = ["LANGUAGES", "agreeing", "check_language", "load_words"]
 
 LANGUAGES = ("en", "zh")
 
@@ -38,15 +37,6 @@ def load_words(language: str, file: str = "words.toml") -> dict[str, str]:
     text = resources.files("hitfinder.report").joinpath(file).read_text(encoding="utf-8")
     words: dict[str, str] = tomllib.loads(text)[language]
     return words
-
-
-def rule_name(name: str, words: Mapping[str, str]) -> str:
-    """Name a simple rule in the language of `words`; what is none of them keeps its name.
-
-    >>> rule_name("orders a day", load_words("zh"))
-    '日均订单'
-    """
-    return words.get("rule_" + name.replace(" ", "_"), name)
 
 
 def agreeing(text: str) -> str:
