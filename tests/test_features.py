@@ -136,7 +136,11 @@ class Oracle:
         period_days = seconds(self.period) / DAY
         over, _, on = rate.partition("_per_")
         again = over.endswith("_again")
-        over, on = over.removesuffix("_again"), {"day": None}.get(on, "revenue" if on == "revenue" else on + "s")
+        typical = over.startswith("typical_")
+        over, on = (
+            over.removesuffix("_again").removeprefix("typical_"),
+            {"day": None}.get(on, "revenue" if on == "revenue" else on + "s"),
+        )
         after = [r for r in seen if self.since_launch(sku, r) >= period_days]
         if again:
             days, seen = max(days - period_days, 0), after
@@ -148,7 +152,7 @@ class Oracle:
             else:
                 num = r[over]
             den = 0 if on is None else r[on]
-            if on == "orders" and num is not None and den is not None:
+            if typical and num is not None and den is not None:
                 den = den if num > 0 else 0
                 num = round(den * math.log(num / den), 6) if den > 0 else 0
             if num is not None and den is not None:
@@ -165,7 +169,7 @@ class Oracle:
         """The shrunk rates of every SKU looked at in a moment, under one pooling (a row of the table of rates)."""
         counted = {sku: self.count(moment, sku, pooling["rate"]) for sku in listed}
         # A pull between logs of sizes is one between logs; elsewhere the rates themselves are pulled.
-        there, back = (math.log, math.exp) if pooling["rate"].endswith("_per_order") else (float, float)
+        there, back = (math.log, math.exp) if pooling["rate"].startswith("typical_") else (float, float)
 
         def pool(members):
             told = [counted[s] for s in members if counted[s] is not None]
@@ -353,15 +357,15 @@ def test_an_order_is_as_large_as_it_typically_is_and_free_ones_have_no_size(comp
         ]
     )
     skus = pd.DataFrame({"sku_id": list(sold), "batch_id": list(sold), "launched_at": MONDAY})
-    rates = draw_rates(0, ["revenue_per_order"]).assign(
+    rates = draw_rates(0, ["typical_revenue_per_order"]).assign(
         mean=15.0, batch_strength=1.0, category_strength=1e9, style_strength=1e9, sku_strength=1e-9
     )
     table = compute_features(signals, skus, settings_of(1), MONDAY + pd.Timedelta(days=2), rates).set_index("sku_id")
-    assert table["revenue_per_order.den"].to_dict() == {"bulk": 10, "plain": 9}
-    assert table.loc["plain", "revenue_per_order.sku_rate"] == pytest.approx(20)
-    assert table.loc["bulk", "revenue_per_order.sku_rate"] == pytest.approx((10**9 * 77_184) ** 0.1)
+    assert table["typical_revenue_per_order.den"].to_dict() == {"bulk": 10, "plain": 9}
+    assert table.loc["plain", "typical_revenue_per_order.sku_rate"] == pytest.approx(20)
+    assert table.loc["bulk", "typical_revenue_per_order.sku_rate"] == pytest.approx((10**9 * 77_184) ** 0.1)
     # A batch is pulled to history by one order of that size.
-    assert table.loc["plain", "revenue_per_order.batch_rate"] == pytest.approx((20**9 * 15) ** 0.1)
+    assert table.loc["plain", "typical_revenue_per_order.batch_rate"] == pytest.approx((20**9 * 15) ** 0.1)
 
 
 def test_both_looks_can_be_taken_on_one_connection(draw_log, known_warehouse):

@@ -571,10 +571,12 @@ def test_attributes_are_sorted_into_categories_and_numbers():
 
 def test_a_design_reads_its_columns_in_its_own_order():
     rates = ["clicks_per_impression", "refunds_per_revenue"]
-    design = choose_design(rates, ["weight"], metric="clicks", on_impressions=False, history_days=30)
+    design = choose_design(rates, ["weight"], metric="clicks", on_impressions=False, history_days=30, hit_share=0.05)
     assert "month" not in design.columns
     assert "log_impressions" not in design.columns
-    assert "month" in choose_design([], [], metric="clicks", on_impressions=True, history_days=400).columns
+    assert (
+        "month" in choose_design([], [], metric="clicks", on_impressions=True, history_days=400, hit_share=0.05).columns
+    )
     assert len(set(design.columns)) == len(design.columns)
     rising = {name for name, up in zip(design.columns, design.monotone, strict=True) if up}
     assert "clicks_per_impression.level" in rising
@@ -615,17 +617,18 @@ def test_the_funnel_leads_from_the_exposure_to_the_metric_in_the_most_steps(metr
 
 
 PACES = ["orders_again_per_day", "orders_per_day", "visitors_again_per_day", "visitors_per_day"]
-DAY_RATES = [*PACES, "clicks_per_day", "revenue_per_day", "revenue_per_order", "units_per_day", "units_per_order"]
+DAY_RATES = [*PACES, "clicks_per_day", "revenue_per_day", "typical_revenue_per_order", "typical_units_per_order"]
 
 
 @pytest.mark.parametrize(
     ("metric", "rates", "expected"),
     [
-        ("revenue", DAY_RATES, dict.fromkeys(PACES, 0.25) | {"revenue_per_order": 1.0}),
-        ("profit", DAY_RATES, dict.fromkeys(PACES, 0.25) | {"revenue_per_order": 1.0}),
-        ("units", DAY_RATES, dict.fromkeys(PACES, 0.25) | {"units_per_order": 1.0}),
+        ("revenue", DAY_RATES, dict.fromkeys(PACES, 0.25) | {"typical_revenue_per_order": 1.0}),
+        ("profit", DAY_RATES, dict.fromkeys(PACES, 0.25) | {"typical_revenue_per_order": 1.0}),
+        ("units", DAY_RATES, dict.fromkeys(PACES, 0.25) | {"typical_units_per_order": 1.0}),
         ("orders", DAY_RATES, dict.fromkeys(PACES, 0.25)),
         ("clicks", DAY_RATES, {"clicks_per_day": 1 / 3, "visitors_per_day": 1 / 3, "visitors_again_per_day": 1 / 3}),
+        ("visitors", DAY_RATES, {"visitors_per_day": 0.5, "visitors_again_per_day": 0.5}),
         ("revenue", ["revenue_per_day"], {"revenue_per_day": 1.0}),  # orders are not counted
         ("revenue", ["clicks_per_day"], {"clicks_per_day": 1.0}),  # nor is revenue: what there is
         ("orders / clicks", ["clicks_per_day", "orders_per_click"], {"clicks_per_day": 0.5, "orders_per_click": 0.5}),
@@ -639,10 +642,16 @@ def test_where_nothing_is_learned_a_sku_is_worth_its_pace_times_the_typical_orde
 
 def test_the_lower_ranks_are_not_learned_from_where_exposures_are_days():
     by_days, by_impressions = (
-        choose_design(rates, [], metric="orders", on_impressions=counted, history_days=30)
+        choose_design(rates, [], metric="orders", on_impressions=counted, history_days=30, hit_share=0.05)
         for rates, counted in ((["orders_per_day"], False), (["orders_per_impression"], True))
     )
     assert by_days.floor > 0 == by_impressions.floor
+    shares = [0.05, 0.2, 0.5, 0.9]
+    floors = [
+        choose_design(["orders_per_day"], [], metric="orders", on_impressions=False, history_days=30, hit_share=s).floor
+        for s in shares
+    ]
+    assert floors == pytest.approx([by_days.floor, 0.6, 0.0, 0.0])  # as many others as hits are told apart
     rng = np.random.default_rng(6)
     X = rng.normal(size=(600, 2))
     top = (pd.Series(X[:, 0] + 0.3 * rng.normal(size=600)).rank().to_numpy() - 0.5) / 600
@@ -656,9 +665,11 @@ def test_the_lower_ranks_are_not_learned_from_where_exposures_are_days():
 
 
 def test_by_profit_what_is_left_of_the_revenue_is_the_last_step():
-    design = choose_design(IMPRESSION_RATES, [], metric="profit", on_impressions=True, history_days=30)
+    design = choose_design(IMPRESSION_RATES, [], metric="profit", on_impressions=True, history_days=30, hit_share=0.05)
     assert design.funnel == (*(f"{rate}.level" for rate in funnel_to("profit", IMPRESSION_RATES)), LOG_EARNING)
-    design = choose_design(["visitors_per_day"], [], metric="profit", on_impressions=False, history_days=30)
+    design = choose_design(
+        ["visitors_per_day"], [], metric="profit", on_impressions=False, history_days=30, hit_share=0.05
+    )
     assert design.funnel == design.unknown == ()
 
 

@@ -225,7 +225,7 @@ def test_the_strength_of_a_size_is_that_of_its_logs_and_a_bulk_order_hardly_move
                     "batch_id": "b",
                     "category": "c",
                     "style_id": [f"st{i}" for i in range(n)],
-                    "rate": "revenue_per_order",
+                    "rate": "typical_revenue_per_order",
                     "num": each[:, : day * orders].sum(axis=1),
                     "den": float(day * orders),
                     "is_measured": True,
@@ -234,7 +234,7 @@ def test_the_strength_of_a_size_is_that_of_its_logs_and_a_bulk_order_hardly_move
             for day in (1, 2)
         ]
         pairs = pd.concat(frames).sort_values(["rate", "sku_id", "as_of"], ignore_index=True)
-        fits.append(fit_rates(pairs, ["revenue_per_order"]).iloc[0])
+        fits.append(fit_rates(pairs, ["typical_revenue_per_order"]).iloc[0])
     assert fits[0]["mean"] == pytest.approx(np.exp(3), rel=0.1)
     assert 1.5**2 / 2 < fits[0]["sku_strength"] < 1.5**2 * 2
     assert fits[1]["mean"] == pytest.approx(fits[0]["mean"], rel=0.01)

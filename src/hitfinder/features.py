@@ -21,6 +21,7 @@ __all__ = [
     "VIEWS",
     "count_pairs",
     "features",
+    "find_training_moments",
     "is_size",
     "look_at",
     "look_back",
@@ -40,6 +41,7 @@ RATES = {
     "impression": tuple(f"{x}_per_impression" for x in ("clicks", "favorites", "carts", "orders", "units", "revenue")),
     "click": tuple(f"{x}_per_click" for x in ("favorites", "carts", "saves", "orders", "revenue")),
     "order": ("revenue_per_order", "units_per_order", "refunds_per_revenue"),
+    "typical order": ("typical_revenue_per_order", "typical_units_per_order"),
     "day": tuple(f"{x}_per_day" for x in ("visitors", "clicks", "favorites", "carts", "orders", "units", "revenue"))
     + tuple(f"{x}_again_per_day" for x in ("visitors", "clicks", "orders", "units", "revenue")),
 }
@@ -140,13 +142,18 @@ def look_at(con: Any) -> None:
 
 def look_back(con: Any) -> None:
     """Take every SKU at its launch and at the later steps of its test window: what a model learns from."""
+    find_training_moments(con)
+    con.execute("create or replace temp table moments as select * from training_moments")
+    observe(con)
+
+
+def find_training_moments(con: Any) -> None:
+    """Make the table `training_moments`: every SKU at its launch and at the later steps of its test window."""
     con.execute(
         "create or replace temp table steps as "
         "select unnest(range(cast(ceil(test_seconds / step_seconds) as bigint) + 2)) as step from scope"
     )
     build(con, "training_moments")
-    con.execute("create or replace temp table moments as select * from training_moments")
-    observe(con)
 
 
 def features(con: Any, rates: pd.DataFrame) -> pd.DataFrame:
@@ -163,8 +170,8 @@ def features(con: Any, rates: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row per `as_of` and `sku_id`, in that order: the context (ages, counts, price, calendar) and, for each
-        rate, the views in `VIEWS` as `<rate>.<view>`, its `num`, `den`, shrunk rates and `is_measured`. Of a size per
-        order (see `is_size`) `num` is a sum of logs.
+        rate, the views in `VIEWS` as `<rate>.<view>`, its `num`, `den`, shrunk rates and `is_measured`. Of a typical
+        size (see `is_size`) `num` is a sum of logs.
     """
     _set_rates(con, rates)
     context = pd.DataFrame(fetch(con, f"select * from ({load_sql('context')}) order by as_of, sku_id"))
@@ -192,12 +199,12 @@ def on_impressions(rates: Iterable[str]) -> bool:
 
 
 def is_size(rate: str) -> bool:
-    """Tell whether a rate is a size per order: of these logs are counted, and the rate is the geometric mean.
+    """Tell whether a rate is the typical size of an order: its `num` is a sum of logs, and it is a geometric mean.
 
-    >>> is_size("revenue_per_order"), is_size("orders_per_click")
+    >>> is_size("typical_revenue_per_order"), is_size("revenue_per_order")
     (True, False)
     """
-    return rate.endswith("_per_order")
+    return rate.startswith("typical_")
 
 
 def count_pairs(con: Any, names: list[str]) -> None:

@@ -3,7 +3,7 @@
 The strength of a level is a number of pseudo-exposures. It is the one with which what had been seen of a SKU early in
 its test best predicts what came later: no distribution has to be believed, and crowded days make the strengths larger
 by themselves. Counts are judged by Poisson deviance; units and money on the log scale, since one bulk order would
-otherwise decide alone. For the same reason sizes per order are pooled as logs, and judged by squared error there.
+otherwise decide alone. Typical sizes of orders are pooled as logs for the same reason, and judged by their squares.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hitfinder.features import RATES, count_pairs, is_size
+from hitfinder.features import RATES, count_pairs, is_size, on_impressions
 from hitfinder.warehouse import frame
 
 __all__ = ["LEVELS", "choose_rates", "fit_rates", "load_pairs"]
@@ -34,6 +34,8 @@ TOGETHER = {
     "style": ["as_of", "batch_id", "style_id"],
     "sku": ["sku_id"],
 }
+# Where exposures are days, typical sizes take their place.
+MEAN_SIZES = ("revenue_per_order", "units_per_order")
 # Fewer things counted than this say nothing about a rate.
 MIN_COUNTED = 10
 
@@ -54,8 +56,9 @@ def choose_rates(con: Any) -> list[str]:
     sizes = [is_size(name) for name in counted.index]
     things = np.where(sizes, counted["den"], counted["num"])
     told = set(counted.index[(things >= MIN_COUNTED) & (counted["den"] > 0)])
-    on_impressions = any(name in told for name in RATES["impression"])
-    chosen = sorted(told - set(RATES["day"] if on_impressions else RATES["impression"]))
+    # Tests that are played again deal money out evenly, so typical sizes are for shops without impressions.
+    left_out = {*RATES["day"], *RATES["typical order"]} if on_impressions(told) else {*RATES["impression"], *MEAN_SIZES}
+    chosen = sorted(told - left_out)
     con.execute("delete from pairs where rate not in (select unnest($chosen))", {"chosen": chosen})
     return chosen
 
@@ -88,7 +91,7 @@ def fit_rates(pairs: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     rows = [
         _fit_one(name, num[at], den[at], {level: each[at] for level, each in codes.items()})
         if (at := places.get(name)) is not None
-        else [name, 1e-9, *[1.0] * 4]
+        else [name, 1.0 if is_size(name) else 1e-9, *[1.0] * 4]
         for name in names
     ]
     return pd.DataFrame(rows, columns=["rate", "mean", *(f"{level}_strength" for level in LEVELS)])
@@ -183,7 +186,11 @@ def _log_loss(rate: Array, rest_num: Array, rest_den: Array, weight: Array, know
 def _log_size_loss(size: Array, rest_num: Array, rest_den: Array, weight: Array, known: Array) -> float:
     """Return the squared error of the log sizes of orders; one that is the mean of many counts little more than one."""
     del weight
-    return _scatter(rest_num / np.maximum(rest_den, 1e-9) - size, known * rest_den / (1 + rest_den))
+    later = rest_num / np.maximum(rest_den, 1e-9)
+    if (known > 0).any():
+        # A revision of many old orders beside one new one looks like an order of any size.
+        later = np.clip(later, *np.quantile(later[known > 0], (0.005, 0.995)))
+    return _scatter(later - size, known * rest_den / (1 + rest_den))
 
 
 def _brought_to(expected: Array, rest_num: Array, weight: Array) -> Array:

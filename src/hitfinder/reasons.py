@@ -30,6 +30,8 @@ VERBS = {
         "units": "sells",
         "revenue": "earns",
         "refunds": "is refunded",
+        "typical_revenue": "brings",
+        "typical_units": "holds",
     },
     "zh": {
         "clicks": "点击",
@@ -41,6 +43,8 @@ VERBS = {
         "units": "销量",
         "revenue": "成交额",
         "refunds": "退款",
+        "typical_revenue": "成交额",
+        "typical_units": "件数",
     },
 }
 UNITS = {
@@ -54,6 +58,12 @@ WORDS = {
         "even": "{verb} about as {much} as {peers}, on {den} {unit}",
         "none": "{verb} not once so far, on {den} {unit}",
         "unseen": "nothing counted yet for how often it {verb}: taken from {peers}",
+        "size_more": "a typical order {verb} {ratio} times as much as in {peers}, on {den} {unit}",
+        "size_less": "a typical order {verb} only {ratio} times as much as in {peers}, on {den} {unit}",
+        "size_even": "a typical order {verb} about as much as in {peers}, on {den} {unit}",
+        "size_unseen": "no order yet: what one {verb} is taken from {peers}",
+        "size_rising": "rising: lately a typical order {verb} more than at first",
+        "size_falling": "fading: lately a typical order {verb} less than at first",
         "category": "its category",
         "batch": "its batch",
         "past": "SKUs of the past",
@@ -86,6 +96,12 @@ WORDS = {
         "even": "{verb}与{peers}相当（{den}{unit}）",
         "none": "至今没有{verb}（{den}{unit}）",
         "unseen": "还没有{verb}数据，按{peers}估计",
+        "size_more": "典型订单的{verb}是{peers}的{ratio}倍（{den}{unit}）",
+        "size_less": "典型订单的{verb}只有{peers}的{ratio}倍（{den}{unit}）",
+        "size_even": "典型订单的{verb}与{peers}相当（{den}{unit}）",
+        "size_unseen": "还没有订单，每单{verb}按{peers}估计",
+        "size_rising": "上升：近期典型订单的{verb}比初期多",
+        "size_falling": "下滑：近期典型订单的{verb}比初期少",
         "category": "同类目",
         "batch": "同批次",
         "past": "以往商品",
@@ -177,8 +193,13 @@ def _topic(column: str) -> str:
         return column
     rate, view = column.split(".")
     if view in ("trend", "sibling_lead"):
-        return f"{view}:{rate.split('_')[0]}" if view == "trend" else "siblings"
-    return f"rate:{rate.split('_')[0]}"
+        return f"{view}:{_counted(rate)}" if view == "trend" else "siblings"
+    return f"rate:{_counted(rate)}"
+
+
+def _counted(rate: str) -> str:
+    """Name what a rate counts: its key among the verbs."""
+    return "_".join(rate.split("_")[: 2 if is_size(rate) else 1])
 
 
 def _sentence(topic: str, column: str, sku: pd.Series, up: bool, language: str) -> str | None:
@@ -188,7 +209,8 @@ def _sentence(topic: str, column: str, sku: pd.Series, up: bool, language: str) 
         line = _rate_sentence(column.split(".")[0], sku, up, language)
         return None if line is None else _capital(line)
     if topic.startswith("trend:"):
-        return _capital(words["rising" if up else "falling"].format(verb=verbs[topic.split(":")[1]]))
+        what = topic.removeprefix("trend:")
+        return _capital(words[_of_size(what, "rising" if up else "falling")].format(verb=verbs[what]))
     if topic == "siblings":
         return _capital(words[f"siblings_{side}"])
     if topic in ("log_price", "price_lead"):
@@ -209,12 +231,12 @@ def _sentence(topic: str, column: str, sku: pd.Series, up: bool, language: str) 
 def _rate_sentence(rate: str, sku: pd.Series, up: bool, language: str) -> str | None:
     """Compare the SKU's own rate with its peers'; None where its own figures do not show what its pools made of it."""
     words = WORDS[language]
-    what, unit = rate.split("_")[0], rate.split("_per_")[1]
+    what, unit = _counted(rate), rate.split("_per_")[1]
     num, den = sku[f"{rate}.num"], sku[f"{rate}.den"]
     nearest = "category" if sku["category"] != "(none)" else "batch"
     said = {"verb": VERBS[language][what], "den": _number(den), "unit": UNITS[language][unit]}
     if not den > 0:
-        return words["unseen"].format(peers=words[nearest], **said)
+        return words[_of_size(what, "unseen")].format(peers=words[nearest], **said)
     own = np.exp(num / den) if is_size(rate) else num / den
     if own == 0:
         return words["none"].format(**said) if not up or what == "refunds" else None
@@ -233,7 +255,12 @@ def _rate_sentence(rate: str, sku: pd.Series, up: bool, language: str) -> str | 
     kind = "more" if ratio >= 1.1 else "less" if ratio <= 0.9 else "even"
     much = words["much" if what in ("revenue", "units", "refunds") else "often"]
     shown = f"{ratio:.1f}" if ratio >= 0.1 else f"{ratio:.2f}"
-    return words[kind].format(ratio=shown, peers=words[peers], much=much, **said)
+    return words[_of_size(what, kind)].format(ratio=shown, peers=words[peers], much=much, **said)
+
+
+def _of_size(what: str, key: str) -> str:
+    """Choose the words about the size of an order, where that is what is counted."""
+    return f"size_{key}" if is_size(what) else key
 
 
 def _leads_as_contributions(model: HitModel, table: pd.DataFrame) -> Any:

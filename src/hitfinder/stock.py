@@ -17,12 +17,12 @@ import pandas as pd
 
 from hitfinder.admission import admit_signals_and_skus, say_where_ids_differ
 from hitfinder.errors import DataError, SettingsError
-from hitfinder.features import count_pairs, features, moment_of_knowledge, observe, set_scope
+from hitfinder.features import count_pairs, features, find_training_moments, moment_of_knowledge, observe, set_scope
 from hitfinder.models.demand import Outlook
 from hitfinder.models.hit_model import HitModel, check_model
 from hitfinder.settings import StockSettings
 from hitfinder.sold import sold_lately
-from hitfinder.warehouse import TableLike, build, frame, open_warehouse
+from hitfinder.warehouse import TableLike, frame, open_warehouse
 
 __all__ = ["ALERTS", "STOCK_COLUMNS", "of_batch", "stock"]
 
@@ -153,7 +153,7 @@ def _seen(con: Any, model: HitModel) -> pd.DataFrame:
     What it sold after its test is looked at apart. All SKUs that were on test then are looked at beside it, since a
     SKU's rates are pulled towards theirs.
     """
-    build(con, "training_moments")
+    find_training_moments(con)
     con.execute(
         """
         create or replace temp table own_moments as

@@ -285,6 +285,7 @@ def prepare(
         metric=settings.label.metric,
         on_impressions=on_impressions(history.rate_names),
         history_days=float(span),
+        hit_share=float(known["hit"].mean()),
     )
     model = HitModel(
         settings=settings,

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hitfinder.features import count_pairs, features, observe, set_scope
+from hitfinder.features import count_pairs, features, find_training_moments, observe, set_scope
 from hitfinder.gate.unseen import learned_until
 from hitfinder.history import LATE
 from hitfinder.labels import label
@@ -17,7 +17,6 @@ from hitfinder.models.hit_model import HitModel
 from hitfinder.models.prior import LinearPrior
 from hitfinder.models.rules import counted_names, fit_logistic_rule, plain_counts, rule_scores
 from hitfinder.selection import weigh_seen
-from hitfinder.warehouse import build
 
 __all__ = ["Logistic", "learned_rule", "per_batch", "score_lists"]
 
@@ -140,7 +139,7 @@ def _look_back(con: Any, labels: pd.DataFrame, model: HitModel) -> pd.DataFrame:
     """Return the features of all SKUs of the labels' batches at the moments of their tests."""
     # A SKU's features depend on its own batch alone, so other batches need not be looked at.
     con.register("judged_batches", labels[["batch_id"]].drop_duplicates())
-    build(con, "training_moments")
+    find_training_moments(con)
     con.execute(
         "create or replace temp table moments as select training_moments.* from training_moments "
         "inner join catalog using (sku_id) semi join judged_batches using (batch_id)"

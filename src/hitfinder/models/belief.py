@@ -99,7 +99,7 @@ def fit_belief(
     sku
         The SKU of each row; its last state is the one with the least spread.
     standing, weight, folds, lists
-        One per row; see `fit_prior`.
+        One per row; see `fit_prior`. All ranks are learned from: how much a SKU will sell is asked of the low ones too.
     rates
         The measured rates.
     anchor, funnel

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hitfinder.features import is_size
 from hitfinder.labels import PROFIT, parse_metric
 
 __all__ = ["LOG_EARNING", "Design", "choose_design", "funnel_to", "merits", "simple_score", "split_attributes"]
@@ -31,7 +30,7 @@ FLOOR = 0.7
 MAX_LEVELS = 200
 
 
-DESIGN = ("columns", "prior", "anchor", "funnel", "unknown", "rising")
+NAMES = ("columns", "prior", "funnel", "unknown", "rising")
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class Design:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return {name: list(getattr(self, name)) for name in DESIGN} | {
+        return {name: list(getattr(self, name)) for name in NAMES} | {
             "anchor": dict(self.anchor),
             "floor": self.floor,
         }
@@ -91,12 +90,12 @@ class Design:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Design:
         """Undo `to_dict`."""
-        read = {name: tuple(values[name]) for name in DESIGN if name != "anchor"}
+        read = {name: tuple(values[name]) for name in NAMES}
         return cls(anchor=dict(values["anchor"]), floor=float(values["floor"]), **read)
 
 
 def choose_design(
-    rates: list[str], numbers: list[str], *, metric: str, on_impressions: bool, history_days: float
+    rates: list[str], numbers: list[str], *, metric: str, on_impressions: bool, history_days: float, hit_share: float
 ) -> Design:
     """Choose the columns for the rates and numeric attributes at hand.
 
@@ -111,6 +110,8 @@ def choose_design(
         as what is sold.
     on_impressions
         Whether exposure is counted in impressions.
+    hit_share
+        Share of the SKUs that were hits, in [0, 1].
     history_days
         The calendar is learned from only where at least a year has been seen: with less, a month is a batch's name.
     """
@@ -130,7 +131,8 @@ def choose_design(
         funnel=(*(f"{rate}.level" for rate in steps), *(earned if steps else ())),
         unknown=tuple(unknown),
         rising=(*rising, "content", *earned),
-        floor=0.0 if on_impressions else FLOOR,
+        # As many others as hits stay above it.
+        floor=0.0 if on_impressions else min(FLOOR, max(1 - 2 * hit_share, 0.0)),
     )
 
 
@@ -140,7 +142,7 @@ def merits(rates: list[str]) -> list[str]:
     What an order is worth is another matter, refunds are no merit, and units repeat revenue: a bulk order would count
     twice.
     """
-    return [rate for rate in rates if not rate.startswith(("refunds", "units")) and not is_size(rate)]
+    return [rate for rate in rates if not rate.startswith(("refunds", "units")) and "_per_order" not in rate]
 
 
 def simple_score(metric: str, rates: Sequence[str]) -> dict[str, float]:
@@ -150,16 +152,16 @@ def simple_score(metric: str, rates: Sequence[str]) -> dict[str, float]:
     happened, of who came, and of both after the first day) and, for money and units, the typical size of an order:
     the sum so far is mostly one bulk order. Elsewhere all merits count alike; there the funnel says how they multiply.
 
-    >>> simple_score("revenue", ["orders_per_day", "revenue_per_day", "revenue_per_order", "visitors_per_day"])
-    {'orders_per_day.level': 0.5, 'visitors_per_day.level': 0.5, 'revenue_per_order.level': 1.0}
+    >>> simple_score("revenue", ["orders_per_day", "typical_revenue_per_order", "visitors_per_day"])
+    {'orders_per_day.level': 0.5, 'visitors_per_day.level': 0.5, 'typical_revenue_per_order.level': 1.0}
     >>> simple_score("revenue", ["clicks_per_impression", "orders_per_click", "revenue_per_order"])
     {'clicks_per_impression.level': 0.5, 'orders_per_click.level': 0.5}
     """
     wanted, per = parse_metric(metric)
     wanted = "revenue" if wanted == PROFIT else wanted
-    size = f"{wanted}_per_order" if wanted in ("revenue", "units") else None
+    size = f"typical_{wanted}_per_order" if wanted in ("revenue", "units") else None
     happened = "orders" if size in rates else wanted
-    paces = [f"{what}{again}_per_day" for what in (happened, "visitors") for again in ("", "_again")]
+    paces = [f"{what}{again}_per_day" for what in dict.fromkeys((happened, "visitors")) for again in ("", "_again")]
     paces = [rate for rate in paces if rate in rates]
     if per is None and f"{happened}_per_day" in paces:
         sizes = {f"{size}.level": 1.0} if size in rates else {}

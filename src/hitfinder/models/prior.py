@@ -1,4 +1,4 @@
-"""The prior: a linear model of how well a SKU stands in its batch, shrunk towards two simple scores.
+"""The prior: a linear model of how well a SKU stands in its batch, shrunk towards simple scores.
 
 It learns from the whole outcome, not only from the few hits: where a SKU ended among its batch says far more than
 whether it ended in the top twentieth. And it is pulled not towards zero but towards what needs no learning. One is a

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hitfinder.features import count_pairs, features, observe
+from hitfinder.features import count_pairs, features, find_training_moments, observe
 from hitfinder.models.hit_model import HitModel
 from hitfinder.settings import Settings
-from hitfinder.warehouse import build, frame, load_sql
+from hitfinder.warehouse import frame, load_sql
 
 __all__ = ["WEEK", "Looks", "look", "measured_rates", "sums_of"]
 
@@ -78,7 +78,7 @@ def look(con: Any, model: HitModel, moment: pd.Timestamp, closed: list[str]) -> 
     con.execute("create or replace temp table look_batches as select * from look_batches_source")
     con.unregister("look_batches_source")
     con.register("closed_source", pd.DataFrame({"sku_id": pd.Series(closed, dtype="str")}))
-    build(con, "training_moments")
+    find_training_moments(con)
     con.execute(
         """
         create or replace temp table moments as

@@ -1,8 +1,10 @@
 -- pairs: for each rate of the funnel, what was counted (num) over what it was counted on (den), so far and late.
 -- A rate is summed over the reports in which both sides were measured; a day on trial counts whether or not anything
 -- happened on it. Sums are decimals: they come out the same in any order, on any number of threads.
--- How large an order is is counted as the sum of logs, so that num / den is the log of its typical size, the geometric
--- mean: one bulk order would be most of a plain mean, and says little about the next one.
+-- The typical size of an order is counted as a sum of logs, each report's mean order as often as it has orders, so that
+-- num / den is the log of a geometric mean: one bulk order would be most of a plain mean, and says little about the next
+-- one. Of reports with many orders it is a mean of means; orders without a value have no size, nor has a value without
+-- orders in its report.
 -- Grain: as_of, sku_id, rate.
 -- Reads: visible, totals, rates (rate, ...: the rates that history measured), scope.
 with
@@ -51,11 +53,19 @@ counted as (
     from visible
     where coalesce(favorites, carts) is not null and clicks is not null
     union all
-    select as_of, sku_id, is_late, 'revenue_per_order' as rate, cast(case when revenue > 0 and orders > 0 then orders * ln(cast(revenue as double) / orders) else 0 end as decimal(18, 6)) as num, cast(case when revenue > 0 then orders else 0 end as decimal(18, 6)) as den
+    select as_of, sku_id, is_late, 'revenue_per_order' as rate, cast(revenue as decimal(18, 6)) as num, cast(orders as decimal(18, 6)) as den
     from visible
     where revenue is not null and orders is not null
     union all
-    select as_of, sku_id, is_late, 'units_per_order' as rate, cast(case when units > 0 and orders > 0 then orders * ln(cast(units as double) / orders) else 0 end as decimal(18, 6)) as num, cast(case when units > 0 then orders else 0 end as decimal(18, 6)) as den
+    select as_of, sku_id, is_late, 'typical_revenue_per_order' as rate, cast(case when revenue > 0 and orders > 0 then orders * ln(cast(revenue as double) / orders) else 0 end as decimal(18, 6)) as num, cast(case when revenue > 0 then orders else 0 end as decimal(18, 6)) as den
+    from visible
+    where revenue is not null and orders is not null
+    union all
+    select as_of, sku_id, is_late, 'units_per_order' as rate, cast(units as decimal(18, 6)) as num, cast(orders as decimal(18, 6)) as den
+    from visible
+    where units is not null and orders is not null
+    union all
+    select as_of, sku_id, is_late, 'typical_units_per_order' as rate, cast(case when units > 0 and orders > 0 then orders * ln(cast(units as double) / orders) else 0 end as decimal(18, 6)) as num, cast(case when units > 0 then orders else 0 end as decimal(18, 6)) as den
     from visible
     where units is not null and orders is not null
     union all

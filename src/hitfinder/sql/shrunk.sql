@@ -4,15 +4,15 @@
 -- pseudo-exposures fitted from history. Siblings leave the SKU itself out, so that nothing is counted twice there; the
 -- pull towards them is only as strong as what they have shown: two sources of doubt, the SKU's difference from its
 -- style and what is not known of the style, add up as the inverses of pseudo-exposures do.
--- Sizes per order are pooled as logs (see pairs.sql): a `value` is the log of a size, and a rate as it is.
+-- Typical sizes of orders are pooled as logs (see pairs.sql): a `value` is the log of a size, and a rate as it is.
 -- Grain: as_of, sku_id, rate.
 -- Reads: pairs, rates (rate, mean, batch_strength, category_strength, style_strength, sku_strength).
 with
 history as (
     select
         rates.*,
-        rate like '%_per_order' as is_size,
-        case when rate like '%_per_order' then ln(mean) else mean end as history_value
+        rate like 'typical%' as is_size,
+        case when rate like 'typical%' then ln(mean) else mean end as history_value
     from rates
 ),
 

@@ -34,7 +34,7 @@ __all__ = [
 
 # How many parsed statements a process keeps.
 MAX_PARSED = 512
-# What DuckDB's optimizer goes on doing where tables are small. Its other passes (there are forty) take a quarter of the
+# What DuckDB's optimizer goes on doing where tables are small. Its other passes (some forty) take a quarter of the
 # time of a test plan and save nothing in it; these keep a table that is larger than expected from being a disaster.
 QUICK_PASSES = ("cte_inlining", "deliminator", "filter_pushdown", "in_clause", "limit_pushdown", "unnest_rewriter",
                 "unused_columns")  # fmt: skip
@@ -55,11 +55,13 @@ def open_warehouse(
         A ceiling such as `4GB`; what does not fit spills to disk. None for DuckDB's own default.
     small
         For one batch in memory: waking threads and polishing plans takes longer than its sums. Answers are the same.
+        Not with `path` or `memory`.
 
     Notes
     -----
     Timestamps are UTC, extensions are never fetched, and files are spilled beside the system's temporary files.
     """
+    assert not (small and (path or memory))
     config = _config(threads)
     if memory:
         config["memory_limit"] = memory
