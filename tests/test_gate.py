@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from small_market import fitted
 
 from hitfinder.admission import admit_signals_and_skus
+from hitfinder.comparison import LEARNED
 from hitfinder.errors import ModelError, NotEnoughHistoryError, SettingsError
 from hitfinder.features import set_scope
 from hitfinder.gate import gate, moment_before_newest, unseen_batches
@@ -168,6 +169,14 @@ def test_a_challenger_that_learned_from_shuffled_labels_is_refused():
     assert not verdict.too_little
     assert not check(verdict, "own_report").passed
     assert not check(verdict, "log_loss").passed
+
+
+def test_of_many_sabotaged_challengers_none_that_ranks_by_what_it_learned_passes():
+    models = [fitted_as_of(CHALLENGER, sabotaged=True, deal=deal) for deal in range(1, 13)]
+    passed = [model for model in models if gate(model, None, *tables(), SETTINGS, as_of=NOW).passed]
+    assert sum(model.winner in LEARNED for model in models) >= 6
+    assert not any(model.winner in LEARNED for model in passed)
+    assert len(passed) <= 2
 
 
 def test_a_sabotaged_champion_keeps_nobody_out():
