@@ -65,10 +65,10 @@ def draw_rates():
 
 @pytest.fixture(scope="session")
 def known_warehouse():
-    """Return `know(signals, skus, settings, as_of, threads=1)`: a connection for the caller to close."""
+    """Return `know(signals, skus, settings, as_of, threads=1, small=False)`: a connection for the caller to close."""
 
-    def know(signals, skus, settings, as_of, threads=1):
-        con = open_warehouse(threads=threads)
+    def know(signals, skus, settings, as_of, threads=1, small=False):
+        con = open_warehouse(threads=threads, small=small)
         admissions = [
             admit(con, SIGNALS, signals, now=CLOCK, period=settings.signals.period),
             admit(con, SKUS, skus, now=CLOCK),
@@ -82,10 +82,10 @@ def known_warehouse():
 
 @pytest.fixture(scope="session")
 def compute_features(known_warehouse):
-    """Return `compute(signals, skus, settings, as_of, rates, back=False, threads=1)`: the table of features."""
+    """Return `compute(signals, skus, settings, as_of, rates, back=False, threads=1, small=False)`: the features."""
 
-    def compute(signals, skus, settings, as_of, rates, *, back=False, threads=1):
-        con = known_warehouse(signals, skus, settings, as_of, threads)
+    def compute(signals, skus, settings, as_of, rates, *, back=False, threads=1, small=False):
+        con = known_warehouse(signals, skus, settings, as_of, threads, small)
         try:
             (look_back if back else look_at)(con)
             count_pairs(con, list(rates["rate"]))

@@ -279,6 +279,20 @@ def test_every_feature_of_the_training_moments_is_what_slow_loops_say(
     assert_like_the_oracle(table, oracle, oracle.training_moments(), rates)
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("back", [False, True])
+def test_a_warehouse_for_small_tables_gives_every_feature_to_the_last_digit(
+    draw_log, draw_rates, compute_features, seed, back
+):
+    log = draw_log(seed, hours=24, on_impressions=seed % 2 == 0, days=10, measured=[*COUNTS, *MONEY])
+    told = [
+        compute_features(*log, settings_of(24), MONDAY + pd.Timedelta(days=9), draw_rates(seed, EVERY_RATE),
+                         back=back, threads=2, small=small)
+        for small in (False, True)
+    ]  # fmt: skip
+    pd.testing.assert_frame_equal(*told, check_exact=True)
+
+
 def test_a_sku_is_shown_at_its_launch_and_at_every_shared_step_of_its_test_window(known_warehouse):
     skus = pd.DataFrame({"sku_id": ["early", "late"], "launched_at": [MONDAY, MONDAY + pd.Timedelta(hours=53)]})
     signals = pd.DataFrame({"sku_id": ["early"], "period_start": [MONDAY], "clicks": [1]})
