@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hitfinder.admission import admit_signals_and_skus
 from hitfinder.features import count_pairs, features, look_at, look_back, set_scope
 from hitfinder.models.belief import Belief, fit_belief
-from hitfinder.models.prior import LinearPrior
+from hitfinder.models.linear import LinearPrior
 from hitfinder.pooling import choose_rates, fit_rates, load_pairs
 from hitfinder.settings import parse_settings
 from hitfinder.simulate import simulate

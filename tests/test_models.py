@@ -22,7 +22,8 @@ from hitfinder.models import HitClassifier, calibration
 from hitfinder.models.calibration import Calibration, fit_calibration
 from hitfinder.models.content import ContentModel, fit_content, vectorise
 from hitfinder.models.design import LOG_EARNING, Design, choose_design, funnel_to, simple_score, split_attributes
-from hitfinder.models.prior import PENALTIES, LinearPrior, fit_platt, fit_prior
+from hitfinder.models.linear import LinearPrior
+from hitfinder.models.prior import PENALTIES, fit_platt, fit_prior
 from hitfinder.models.rules import LOGISTIC, counted_names, fit_logistic_rule, plain_counts, rule_scores
 from hitfinder.settings import parse_settings
 from hitfinder.tables import COUNTS, MONEY

@@ -35,7 +35,7 @@ from hitfinder.models.content import ContentModel, fit_content
 from hitfinder.models.design import Design, choose_design
 from hitfinder.models.estimator import HitClassifier
 from hitfinder.models.hit_model import HitModel
-from hitfinder.models.prior import LinearPrior
+from hitfinder.models.linear import LinearPrior
 from hitfinder.models.rules import LOGISTIC, counted_names, fit_logistic_rule, plain_counts, rule_scores
 from hitfinder.models.value import fit_value
 from hitfinder.pooling import fit_rates

@@ -14,7 +14,7 @@ from hitfinder.history import LATE
 from hitfinder.labels import label
 from hitfinder.metrics import list_metrics
 from hitfinder.models.hit_model import HitModel
-from hitfinder.models.prior import LinearPrior
+from hitfinder.models.linear import LinearPrior
 from hitfinder.models.rules import counted_names, fit_logistic_rule, plain_counts, rule_scores
 from hitfinder.selection import weigh_seen
 

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hitfinder.models.prior import LinearPrior, fit_prior
+from hitfinder.models.linear import LinearPrior
+from hitfinder.models.prior import fit_prior
 
 __all__ = ["Belief", "fit_belief", "unseen_mean"]
 

@@ -15,7 +15,8 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from hitfinder.models.boosted import Boosted, correction_by, fit_boosted
 from hitfinder.models.calibration import Calibration, fit_calibration
-from hitfinder.models.prior import LinearPrior, fit_platt, fit_prior
+from hitfinder.models.linear import LinearPrior
+from hitfinder.models.prior import fit_platt, fit_prior
 
 __all__ = ["KINDS", "HitClassifier"]
 

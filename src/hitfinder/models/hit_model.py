@@ -22,7 +22,7 @@ from hitfinder.models.content import ContentModel, vectorise
 from hitfinder.models.demand import Demand
 from hitfinder.models.design import LOG_EARNING, Design, merits
 from hitfinder.models.estimator import HitClassifier
-from hitfinder.models.prior import LinearPrior
+from hitfinder.models.linear import LinearPrior
 from hitfinder.models.rules import LOGISTIC, plain_counts, rule_scores
 from hitfinder.models.value import ValueModel
 from hitfinder.promise import ScalePromise, StopPromise

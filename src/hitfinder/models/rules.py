@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
-from hitfinder.models.prior import LinearPrior
+from hitfinder.models.linear import LinearPrior
 from hitfinder.tables import COUNTS
 
 __all__ = ["LOGISTIC", "THUMB", "counted_names", "fit_logistic_rule", "plain_counts", "rule_name", "rule_scores"]
