@@ -582,7 +582,7 @@ def test_a_design_reads_its_columns_in_its_own_order():
     rising = {name for name, up in zip(design.columns, design.monotone, strict=True) if up}
     assert "clicks_per_impression.level" in rising
     assert not any(name.startswith("refunds") for name in rising)
-    assert design.anchor == {"clicks_per_impression.level": 1.0}
+    assert design.anchor == {"clicks_per_impression.level": 1.0, "content": 1.0}  # what kin tell is a log of a rate too
     assert [name for name, w in zip(design.columns, design.anchor_weights, strict=True) if w] == list(design.anchor)
     assert [design.columns[i] for i in design.funnel_columns] == ["clicks_per_impression.level"]
     assert [design.columns[i] for i in design.unknown_columns] == ["clicks_per_impression.unknown"]
@@ -760,7 +760,7 @@ def test_what_is_no_model_is_refused_in_one_line(saved, tmp_path):
     for text, said in (
         ("{", "can't be read"),
         ("[]", "can't be read"),
-        (json.dumps({**values, "format": 99}), "format 5, got 99"),
+        (json.dumps({**values, "format": 99}), "format 6, got 99"),
         (json.dumps({k: v for k, v in values.items() if k != "rates"}), "can't be read"),
         (json.dumps({**values, "boosters": 2}), "booster_0.txt is missing"),
     ):

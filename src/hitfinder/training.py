@@ -32,9 +32,10 @@ from hitfinder.history import (
 )
 from hitfinder.labels import PROFIT
 from hitfinder.models.content import ContentModel, fit_content
-from hitfinder.models.design import Design, choose_design
+from hitfinder.models.design import Design, choose_design, simple_score
 from hitfinder.models.estimator import HitClassifier
 from hitfinder.models.hit_model import HitModel
+from hitfinder.models.kin import Kin, fit_kin, shown_in
 from hitfinder.models.linear import LinearPrior
 from hitfinder.models.rules import LOGISTIC, counted_names, fit_logistic_rule, plain_counts, rule_scores
 from hitfinder.models.value import fit_value
@@ -273,8 +274,16 @@ def prepare(
     settings, labels = history.settings, history.labels
     known = labels[labels["sku_id"].isin(skus)].reset_index(drop=True)
     rates = fit_rates(history.pairs[history.pairs["sku_id"].isin(skus)], history.rate_names)
+    raw = state_features(history, rates, states)
+    by_days = not on_impressions(history.rate_names)
     content: ContentModel | None = None
-    if known["batch"].nunique() >= MIN_BATCHES:
+    kin: Kin | None = None
+    if by_days:
+        levels = simple_score(settings.label.metric, history.rate_names)
+        weights = {name.removesuffix(".level"): weight for name, weight in levels.items()}
+        shown = shown_in(raw, history.skus.set_index("sku_id"), history.categories, weights)
+        kin, told = fit_kin(shown, weights, skus)
+    elif known["batch"].nunique() >= MIN_BATCHES:
         rows = history.vectors[history.skus["sku_id"].searchsorted(known["sku_id"])]
         content, own = fit_content(rows, known["standing"].to_numpy(), block_folds(known, settings.model.folds))
     span = (known["launched_at"].max() - known["launched_at"].min()) / pd.Timedelta(days=1)
@@ -283,7 +292,7 @@ def prepare(
         history.rate_names,
         numbers,
         metric=settings.label.metric,
-        on_impressions=on_impressions(history.rate_names),
+        on_impressions=not by_days,
         history_days=float(span),
         hit_share=float(known["hit"].mean()),
     )
@@ -292,6 +301,7 @@ def prepare(
         rates=rates,
         design=design,
         content=content,
+        kin=kin,
         categories=tuple(history.categories),
         numbers=tuple(history.numbers),
         estimator=HitClassifier(),
@@ -301,7 +311,10 @@ def prepare(
         thresholds={},
         promises={},
     )
-    table = model.describe(state_features(history, rates, states), history.skus, history.vectors)
+    # What kin told a row, at its moment, is known already; a model's own kin are those of the last.
+    table = replace(model, kin=None).describe(raw, history.skus, history.vectors)
+    if kin is not None:
+        table = table.assign(content=told)
     train = examples_of(history, table, skus)
     if content is not None:
         scores = train.table["sku_id"].map(dict(zip(known["sku_id"], own, strict=True)))

@@ -127,7 +127,7 @@ def choose_design(
     return Design(
         columns=(*prior, *trees, *unknown, *context, *earned, *calendar, *numbers),
         prior=(*prior, *unknown, "age_share", "content", *earned),
-        anchor=simple_score(metric, rates) | dict.fromkeys(earned, 1.0),
+        anchor=simple_score(metric, rates) | dict.fromkeys(earned, 1.0) | ({} if on_impressions else {"content": 1.0}),
         funnel=(*(f"{rate}.level" for rate in steps), *(earned if steps else ())),
         unknown=tuple(unknown),
         rising=(*rising, "content", *earned),

@@ -22,6 +22,7 @@ from hitfinder.models.content import ContentModel, vectorise
 from hitfinder.models.demand import Demand
 from hitfinder.models.design import LOG_EARNING, Design, merits
 from hitfinder.models.estimator import HitClassifier
+from hitfinder.models.kin import Kin
 from hitfinder.models.linear import LinearPrior
 from hitfinder.models.rules import LOGISTIC, plain_counts, rule_scores
 from hitfinder.models.value import ValueModel
@@ -32,7 +33,7 @@ __all__ = ["FORMAT", "HitModel", "check_model", "open_model"]
 
 Array = npt.NDArray[np.float64]
 
-FORMAT = 5
+FORMAT = 6
 # Where less than this is left of a unit of revenue, how much less no longer matters.
 LEAST_EARNING = 0.02
 
@@ -50,7 +51,9 @@ class HitModel:
     design
         The columns it reads.
     content
-        What it learned from titles and attributes; None where they told nothing.
+        What it learned from titles and attributes, where exposures are counted; None where they told nothing.
+    kin
+        What SKUs of like titles and attributes sold, where exposures are days; None where they told nothing.
     categories, numbers
         The merchant's own columns that it reads.
     estimator
@@ -81,6 +84,7 @@ class HitModel:
     rates: pd.DataFrame
     design: Design
     content: ContentModel | None
+    kin: Kin | None
     categories: tuple[str, ...]
     numbers: tuple[str, ...]
     estimator: HitClassifier
@@ -123,7 +127,9 @@ class HitModel:
         place = beside.index.get_indexer(pd.Index(table["sku_id"]))
         impressions = table["impressions"].to_numpy(dtype=float, na_value=np.nan)
         columns: dict[str, Any] = {"log_impressions": np.nan_to_num(np.log1p(impressions))}
-        if self.content is None:
+        if self.kin is not None:
+            columns["content"] = self.kin.score(table, beside, list(self.categories))
+        elif self.content is None:
             columns["content"] = np.zeros(len(table))
         else:
             seen = vectorise(beside, list(self.categories)) if vectors is None else vectors
@@ -239,6 +245,7 @@ class HitModel:
             "rates": self.rates.to_dict("list"),
             "design": self.design.to_dict(),
             "content": None if self.content is None else self.content.to_dict(),
+            "kin": None if self.kin is None else self.kin.to_dict(),
             "categories": list(self.categories),
             "numbers": list(self.numbers),
             "estimator": self.estimator.to_dict(),
@@ -290,6 +297,7 @@ def open_model(folder: str | Path) -> HitModel:
             rates=pd.DataFrame(values["rates"]),
             design=Design.from_dict(values["design"]),
             content=None if content is None else ContentModel.from_dict(content),
+            kin=None if values["kin"] is None else Kin.from_dict(values["kin"]),
             categories=tuple(values["categories"]),
             numbers=tuple(values["numbers"]),
             estimator=HitClassifier.from_dict({**values["estimator"], "boosted": texts}),

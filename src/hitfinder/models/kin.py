@@ -1,0 +1,333 @@
+"""Kin: what SKUs of like titles and attributes have shown so far; for shops where exposures are days.
+
+A title is learned from sooner where it is asked what its likes sell, not what became of them: no outcome window need
+have closed, so the launches of last week teach as well, and each of them teaches about every rate. It is one pool more,
+beside the batch, the category and the style, and a fuzzy one, with every SKU in its own middle: a kernel regression
+(Nadaraya, "On Estimating Regression", 1964; Watson, "Smooth Regression Analysis", 1964).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.sparse import csr_matrix
+from sklearn.feature_extraction import FeatureHasher
+from sklearn.preprocessing import normalize
+
+__all__ = ["Kin", "Shown", "fit_kin", "hash_words", "shown_in", "title_words"]
+
+Array = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+BUCKETS = 2**16
+# An attribute's value counts as half a word.
+ATTRIBUTE = 0.5
+# Two SKUs are as like as the square of the cosine between their words, and not at all below this cosine.
+LEAST_COSINE = 0.05
+# A mean over kin is pulled to zero as by one SKU more, this much like it, that had shown nothing out of the common.
+PULL = 0.5
+# What kin say counts where SKUs bore it out by this many standard errors. (Two SKUs tell of each other, so an ordinary
+# standard error is too small by up to a root of two.)
+BORNE_OUT = 3.0
+# The SKUs launched last tell; and so many are told at once. More would cost memory.
+MOST_KIN = 5_000
+AT_ONCE = 2_000
+
+# Signs of scripts that are written without spaces: Japanese, Chinese, Korean.
+UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+WORDS = re.compile(rf"[{UNSPACED}]+|[^\W\d_{UNSPACED}]{{3,}}")
+KEYS = ["sku_id", "batch_id", "style_id"]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What SKUs had shown at some moments.
+
+    Attributes
+    ----------
+    skus
+        `sku_id, batch_id, style_id`, one row per SKU.
+    words
+        What their titles and attributes say, see `hash_words`; one row per SKU.
+    of
+        Of which SKU each state is, shape (states,).
+    as_of
+        Its moment.
+    lead
+        How far each rate lay above that of the SKU's category in its batch, shape (states, rates): a log, and shrunk.
+    known
+        How far each rate was known, of the same shape, in [0, 1).
+    """
+
+    skus: pd.DataFrame
+    words: csr_matrix
+    of: IntArray
+    as_of: npt.NDArray[np.datetime64]
+    lead: Array
+    known: Array
+
+    def only(self, skus: IntArray, states: IntArray) -> Shown:
+        """Keep some SKUs, in increasing order, and some of their states."""
+        return Shown(
+            skus=self.skus.iloc[skus].reset_index(drop=True),
+            words=self.words[skus],
+            of=np.searchsorted(skus, self.of[states]),
+            as_of=self.as_of[states],
+            lead=self.lead[states],
+            known=self.known[states],
+        )
+
+    def begun(self) -> npt.NDArray[np.datetime64]:
+        """Return the moment of each SKU's first state."""
+        return np.asarray(pd.Series(self.as_of).groupby(self.of).min().reindex(range(len(self.skus))).to_numpy())
+
+
+@dataclass(frozen=True)
+class Kin:
+    """The SKUs that were known when a model was fitted, as they stood then: they tell what to expect of their likes.
+
+    Attributes
+    ----------
+    weights
+        Of the rates in the one score that is told.
+    share
+        How much of what kin say SKUs bore out, in (0, 1].
+    shown
+        One state per SKU.
+    """
+
+    weights: Mapping[str, float]
+    share: float
+    shown: Shown
+
+    def score(self, table: pd.DataFrame, skus: pd.DataFrame, attributes: list[str]) -> Array:
+        """Return for each row of a table of features how far its kin stand above the common run.
+
+        It counts for the part of each rate that the row does not know by itself. Kin are the SKUs of the fit, as they
+        stood if that was no later than the row, and the SKUs of the row's own batch in `table`.
+
+        Parameters
+        ----------
+        table
+            See `features.features`.
+        skus, attributes
+            See `shown_in`.
+        """
+        asked = shown_in(table, skus, attributes, self.weights)
+        stored, fresh = _sums(asked, self.shown, "fit"), _sums(asked, asked, "batch")
+        return self.share * _told(asked, stored + fresh, self.weights)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        shown = self.shown
+        return {
+            "weights": [[rate, weight] for rate, weight in self.weights.items()],  # in order: so are lead and known
+            "share": self.share,
+            "skus": {name: shown.skus[name].tolist() for name in KEYS},
+            "words": {name: getattr(shown.words, name).tolist() for name in ("data", "indices", "indptr")},
+            "as_of": shown.as_of.astype("datetime64[us]").astype("int64").tolist(),
+            "lead": shown.lead.tolist(),
+            "known": shown.known.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Kin:
+        """Undo `to_dict`."""
+        words, n, shape = values["words"], len(values["as_of"]), (-1, len(values["weights"]))
+        shown = Shown(
+            skus=pd.DataFrame({name: pd.Series(values["skus"][name], dtype="str") for name in KEYS}),
+            words=csr_matrix((np.asarray(words["data"]), words["indices"], words["indptr"]), (n, BUCKETS)),
+            of=np.arange(n),
+            as_of=np.asarray(values["as_of"], dtype="int64").astype("datetime64[us]"),
+            lead=np.asarray(values["lead"], dtype=float).reshape(shape),
+            known=np.asarray(values["known"], dtype=float).reshape(shape),
+        )
+        return cls(dict(values["weights"]), values["share"], shown)
+
+
+def fit_kin(shown: Shown, weights: Mapping[str, float], judges: set[str]) -> tuple[Kin | None, Array]:
+    """Keep what every SKU has shown; return it, and what its kin told each SKU at each moment, one per state.
+
+    None, and zeros, where SKUs did not bear out what their kin said. No outcome is read.
+
+    Parameters
+    ----------
+    shown
+        Every SKU at the moments of its test.
+    weights
+        Of the rates in the one score that is told.
+    judges
+        The SKUs that are asked whether kin tell anything.
+    """
+    sums = _sums(shown, shown, "all")
+    by_moment = np.argsort(shown.as_of, kind="stable")
+    last = np.empty(len(shown.skus), dtype=np.int64)
+    last[shown.of[by_moment]] = by_moment
+    # What is expected of what a SKU has shown is what its kin say, as far as the SKU is known.
+    asked = last[shown.skus["sku_id"].isin(judges).to_numpy()]
+    expected = _mean(sums[:, asked]) * shown.known[asked]
+    share = _borne_out(shown.lead[asked], expected, weights)
+    if share <= 0:
+        return None, np.zeros(len(shown.of))
+    newest = np.sort(np.argsort(shown.begun(), kind="stable")[-MOST_KIN:])
+    return Kin(dict(weights), share, shown.only(newest, last[newest])), share * _told(shown, sums, weights)
+
+
+def shown_in(table: pd.DataFrame, skus: pd.DataFrame, attributes: list[str], rates: Iterable[str]) -> Shown:
+    """Read from a table of features what its SKUs have shown, one state per row.
+
+    Parameters
+    ----------
+    table
+        See `features.features`.
+    skus
+        `title` and the columns in `attributes`, NULL allowed, by `sku_id`.
+    attributes
+        Names of columns that hold categories.
+    rates
+        Which rates are read. One that was not measured has shown nothing.
+    """
+
+    def columns(of: str) -> Array:
+        names = [f"{rate}.{of}" for rate in rates]
+        return np.asarray(table[names].to_numpy(dtype=float, na_value=np.nan))
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lead, known = np.log(columns("sku_rate") / columns("category_rate")), columns("own_weight")
+    told = np.isfinite(lead) & np.isfinite(known)
+    one = table.drop_duplicates("sku_id").sort_values("sku_id")[KEYS].reset_index(drop=True)
+    return Shown(
+        skus=one,
+        words=hash_words(skus, attributes)[skus.index.get_indexer(pd.Index(one["sku_id"]))],
+        of=np.asarray(pd.Index(one["sku_id"]).get_indexer(pd.Index(table["sku_id"])), dtype=np.int64),
+        as_of=table["as_of"].to_numpy(),
+        lead=np.where(told, lead, 0.0),
+        known=np.where(told, known, 0.0),
+    )
+
+
+def title_words(title: str) -> list[str]:
+    """Return the words of a title of three letters at least, in lower case; of unspaced scripts each pair of signs.
+
+    >>> title_words("SET OF 3 Heart T-lights"), title_words("连衣裙 夏 A4")
+    (['set', 'heart', 'lights'], ['连衣', '衣裙', '夏'])
+    """
+    words = []
+    for word in WORDS.findall(title.lower()):
+        pairs = [word[i : i + 2] for i in range(len(word) - 1)] if re.match(f"[{UNSPACED}]", word) else []
+        words += pairs or [word]
+    return words
+
+
+def hash_words(skus: pd.DataFrame, attributes: list[str]) -> csr_matrix:
+    """Turn SKUs into sparse rows of length 1: the words of the title, and each attribute's value; zeros of none.
+
+    Parameters
+    ----------
+    skus
+        `title` and the columns in `attributes`; NULL allowed.
+    attributes
+        Names of columns that hold categories.
+    """
+    titles = skus["title"].fillna("").astype(str)
+    values = skus[attributes].itertuples(index=False, name=None) if attributes else [()] * len(skus)
+    said = (tuple(f"{n}={v}" for n, v in zip(attributes, row, strict=True) if not pd.isna(v)) for row in values)
+    return _hash(tuple(zip(titles, said, strict=True)))
+
+
+@lru_cache(maxsize=4)
+def _hash(skus: tuple[tuple[str, tuple[str, ...]], ...]) -> csr_matrix:
+    """Hash titles and values; the last few batches are remembered, since a test asks for the same round by round."""
+    tokens = (
+        [*((word, 1.0) for word in sorted(set(title_words(title)))), *((value, ATTRIBUTE) for value in values)]
+        for title, values in skus
+    )
+    if not skus:
+        return csr_matrix((0, BUCKETS))
+    return csr_matrix(normalize(FeatureHasher(BUCKETS, input_type="pair", alternate_sign=False).transform(tokens)))
+
+
+def _sums(asked: Shown, told: Shown, which: str) -> Array:
+    """Sum for each state of `asked` what its kin among `told` had shown by its moment, shape (2, states, rates).
+
+    First the leads, then what they weigh; each as far as the kin is like. Of each kin its last state by then counts.
+    `which`: "all" kin; those of the "fit", but not those of the SKU's batch that `asked` shows newer; or only those of
+    its "batch".
+    """
+    n_rates = asked.lead.shape[1]
+    sums = np.zeros((2, len(asked.of), n_rates))
+    in_order, begun = np.argsort(asked.begun(), kind="stable"), told.begun()
+    newest = np.argsort(begun, kind="stable")
+    for start in range(0, len(in_order), AT_ONCE):
+        skus = np.sort(in_order[start : start + AT_ONCE])
+        rows = np.flatnonzero(np.isin(asked.of, skus))
+        rows = rows[np.argsort(asked.as_of[rows], kind="stable")]
+        there = int((begun <= asked.as_of[rows[-1]]).sum())
+        kin = np.sort(newest[max(there - MOST_KIN, 0) : there])
+        states = np.flatnonzero(np.isin(told.of, kin))
+        some = told.only(kin, states[np.argsort(told.as_of[states], kind="stable")])
+        like = _likeness(asked.only(skus, rows), some, which)
+        whose = np.searchsorted(skus, asked.of[rows])
+        value = np.concatenate([some.lead, some.known], axis=1)
+        latest = np.zeros((len(kin), 2 * n_rates))
+        done = 0
+        for same in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(asked.as_of[rows])) + 1):
+            now = int(np.searchsorted(some.as_of, asked.as_of[rows[same[0]]], side="right"))
+            # Where a SKU has several states among these, the last one is what stays.
+            latest[some.of[done:now]] = value[done:now]
+            done = now
+            sums[:, rows[same]] = (like[whose[same]] @ latest).reshape(len(same), 2, n_rates).swapaxes(0, 1)
+    return sums
+
+
+def _likeness(asked: Shown, told: Shown, which: str) -> csr_matrix:
+    """Return how like each SKU is to each of those that tell; see `_sums`. One of its own batch and style is no kin.
+
+    What siblings have shown has been pooled already.
+    """
+    cosine = (asked.words @ told.words.T).tocoo()
+    near = cosine.data > LEAST_COSINE
+    one, other = cosine.row[near], cosine.col[near]
+
+    def shared(name: str) -> npt.NDArray[np.bool_]:
+        codes = pd.factorize(pd.concat([asked.skus[name], told.skus[name]]))[0]
+        return np.asarray(codes[one] == codes[len(asked.skus) :][other])
+
+    batch = shared("batch_id")
+    kin = ~shared("sku_id") & ~(batch & shared("style_id"))
+    if which == "batch":
+        kin &= batch
+    elif which == "fit":
+        kin &= ~(batch & told.skus["sku_id"].isin(asked.skus["sku_id"]).to_numpy()[other])
+    return csr_matrix((cosine.data[near][kin] ** 2, (one[kin], other[kin])), cosine.shape)
+
+
+def _mean(sums: Array) -> Array:
+    """Return what kin say of each rate: the mean of what they had shown, pulled to nothing out of the common."""
+    mean: Array = sums[0] / (sums[1] + PULL)
+    return mean
+
+
+def _told(asked: Shown, sums: Array, weights: Mapping[str, float]) -> Array:
+    """Return what kin say of each state, as one score, for the part of each rate that is not known of it."""
+    return np.asarray((_mean(sums) * (1 - asked.known)) @ np.asarray(list(weights.values())))
+
+
+def _borne_out(lead: Array, expected: Array, weights: Mapping[str, float]) -> float:
+    """Return how much of what kin say shows in what SKUs have shown, at most 1; 0 where that may be chance."""
+    each = np.asarray(list(weights.values()))
+    y, x = lead @ each, expected @ each
+    y, x = y - y.mean(), x - x.mean()
+    size = float(x @ x)
+    if size < 1e-9:
+        return 0.0
+    slope = float(x @ y) / size
+    error = float(np.sqrt((x**2) @ ((y - slope * x) ** 2))) / size
+    return min(slope, 1.0) if slope > BORNE_OUT * error else 0.0
