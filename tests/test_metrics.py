@@ -182,3 +182,24 @@ def test_the_bootstrap_is_told_by_its_seed_and_aligned_by_index():
     assert first == bootstrap_difference(a, b, batch, seed=0)
     assert first != bootstrap_difference(a, b, batch, seed=1)
     assert first == bootstrap_difference(a, b.sample(frac=1, random_state=1), batch.iloc[::-1], seed=0)
+
+
+@pytest.mark.parametrize("units", [2, 3, 5, 8])
+def test_of_few_units_the_widened_interval_covers_the_truth_and_the_plain_one_does_not(units):
+    rng = np.random.default_rng(units)
+    covered = {False: 0, True: 0}
+    for trial in range(400):
+        gap = pd.Series(rng.normal(0.1, 1, units))
+        for widened in covered:
+            found = bootstrap_difference(gap, gap * 0, pd.Series(range(units)), seed=trial, draws=400, widened=widened)
+            covered[widened] += found.low <= 0.1 <= found.high
+            assert found.low <= found.mean <= found.high
+    assert 0.83 <= covered[True] / 400 <= 0.95
+    assert covered[False] < covered[True]
+    assert units > 5 or covered[False] / 400 < 0.8
+
+
+def test_one_unit_tells_nothing():
+    one = pd.Series([0.4, 0.5])
+    found = bootstrap_difference(one, one * 0, pd.Series([3, 3]), seed=0, widened=True)
+    assert (found.mean, found.low, found.high, found.positive) == (pytest.approx(0.45), -np.inf, np.inf, 0.5)

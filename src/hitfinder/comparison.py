@@ -13,15 +13,13 @@ __all__ = ["LEARNED", "MIN_BATCHES", "compare", "simplest_good", "units_of"]
 LEARNED = ("prior", "boosted", "ranker")
 # Fewer batches than these can't tell luck from skill, nor a title's worth from its season's.
 MIN_BATCHES = 6
-# A model that was better in this share of bootstrap draws, though not on the whole, is on a par with a rule.
-ON_A_PAR = 0.2
 
 
 def compare(judged: pd.DataFrame, test_window: pd.Timedelta, seed: int) -> dict[str, Any]:
     """Hold every score against every other, list by list.
 
-    The best of many rules always looks a little better than it is. So a rule takes over where it is better, unless the
-    bootstrap gives the model a fair chance all the same; the report says which of the three it was.
+    The best of many rules always looks a little better than it is. So a rule takes over only where it is better beyond
+    its bootstrap error; the report says whether the model beat it, it the model, or neither the other.
     """
     names = [
         c.removeprefix("score:") for c in map(str, judged) if c.startswith("score:") and not c.endswith(".probability")
@@ -47,14 +45,19 @@ def compare(judged: pd.DataFrame, test_window: pd.Timedelta, seed: int) -> dict[
     if best_rule is None:
         return {**report, "ranked_by": best_kind, "note": "no simple rule could be scored"}
     lead = bootstrap_difference(
-        per_list[best_kind]["average_precision"], per_list[best_rule]["average_precision"], units, seed=seed
+        per_list[best_kind]["average_precision"],
+        per_list[best_rule]["average_precision"],
+        units,
+        seed=seed,
+        widened=True,
     )
-    report["lead_over_best_rule"] = {"mean": lead.mean, "low": lead.low, "high": lead.high, "chance": lead.positive}
-    said = f"by {lead.mean:+.3f} average precision ({lead.low:+.3f} to {lead.high:+.3f})"
+    low, high = max(lead.low, -1.0), min(lead.high, 1.0)  # no average precision is further from another
+    report["lead_over_best_rule"] = {"mean": lead.mean, "low": low, "high": high, "chance": lead.positive}
+    said = f"by {lead.mean:+.3f} average precision ({low:+.3f} to {high:+.3f})"
     if lead.mean > 0:
         note = f"the model ({best_kind}) beats the best rule ({best_rule}) {said}; it ranks"
         return {**report, "ranked_by": best_kind, "note": note}
-    if lead.positive >= ON_A_PAR:
+    if high >= 0:
         note = f"the model ({best_kind}) does not beat the best rule ({best_rule}), {said}, nor that rule it; it ranks"
         return {**report, "ranked_by": best_kind, "note": note}
     note = f"the model ({best_kind}) does not beat the best rule ({best_rule}), {said}; that rule ranks"
@@ -82,6 +85,6 @@ def simplest_good(per_list: dict[str, pd.DataFrame], units: pd.Series, seed: int
         return chosen
     for kind in LEARNED[1:]:
         a, b = per_list[kind]["average_precision"], per_list[chosen]["average_precision"]
-        if bootstrap_difference(a, b, units, seed=seed).low > 0:
+        if bootstrap_difference(a, b, units, seed=seed, widened=True).low > 0:
             chosen = kind
     return chosen

@@ -173,7 +173,13 @@ class HitClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         funnel, unknown = (
             [columns.index(column) for column in named or []] for named in (self.funnel_columns, self.unknown_columns)
         )
-        anchor = np.zeros(X.shape[1]) if self.anchor_weights is None else np.asarray(self.anchor_weights)
+        anchor = np.zeros(X.shape[1]) if self.anchor_weights is None else np.asarray(self.anchor_weights, dtype=float)
+        unread = np.setdiff1d(np.flatnonzero(anchor), columns)
+        if anchor.shape != (X.shape[1],) or len(unread):
+            raise ValueError(
+                f"anchor_weights: expected one per column ({X.shape[1]}), and 0 for those that the prior does not "
+                f"read, got {len(anchor)}, with weights on the unread columns {unread.tolist()}"
+            )
         lists = None if lists is None else np.asarray(lists, dtype=np.int64)
         self.prior_, scores = fit_prior(
             X[:, columns], standing, weight, folds, anchor[columns], lists, funnel, unknown, self.floor
