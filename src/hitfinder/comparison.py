@@ -54,11 +54,12 @@ def compare(judged: pd.DataFrame, test_window: pd.Timedelta, seed: int) -> dict[
     low, high = max(lead.low, -1.0), min(lead.high, 1.0)  # no average precision is further from another
     report["lead_over_best_rule"] = {"mean": lead.mean, "low": low, "high": high, "chance": lead.positive}
     said = f"by {lead.mean:+.3f} average precision ({low:+.3f} to {high:+.3f})"
-    if lead.mean > 0:
+    if low > 0:
         note = f"the model ({best_kind}) beats the best rule ({best_rule}) {said}; it ranks"
         return {**report, "ranked_by": best_kind, "note": note}
     if high >= 0:
-        note = f"the model ({best_kind}) does not beat the best rule ({best_rule}), {said}, nor that rule it; it ranks"
+        side = "ahead of" if lead.mean > 0 else "behind"
+        note = f"the model ({best_kind}) is {side} the best rule ({best_rule}) {said}, within the error; it ranks"
         return {**report, "ranked_by": best_kind, "note": note}
     note = f"the model ({best_kind}) does not beat the best rule ({best_rule}), {said}; that rule ranks"
     return {**report, "ranked_by": best_rule, "note": note}

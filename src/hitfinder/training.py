@@ -198,7 +198,10 @@ def _evaluation_folds(history: History) -> tuple[list[Fold], str]:
 
 
 def _judge(history: History, fold: Fold) -> pd.DataFrame:
-    """Score the fold's test rows by every learned kind and every rule, each having seen the training SKUs only."""
+    """Score the fold's test rows by every learned kind and every rule, each having learned from the training SKUs only.
+
+    What SKUs of like titles had shown by a row's moment is heard whoever they are; no outcome is.
+    """
     model, table, train = prepare(history, set(fold.train), states=JUDGE_STATES)
     test = examples_of(history, table[table["copy"] < 0], set(fold.test))
     seen = test.table["age_days"].to_numpy() > 0

@@ -137,7 +137,7 @@ def _log_loss(probability: Array, hit: Array) -> pd.Series:
 
 def _look_back(con: Any, labels: pd.DataFrame, model: HitModel) -> pd.DataFrame:
     """Return the features of all SKUs of the labels' batches at the moments of their tests."""
-    # A SKU's features depend on its own batch alone, so other batches need not be looked at.
+    # A SKU is told by its own batch and by what models keep of others, so other batches need not be looked at.
     con.register("judged_batches", labels[["batch_id"]].drop_duplicates())
     find_training_moments(con)
     con.execute(

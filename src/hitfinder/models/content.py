@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,6 +14,8 @@ from scipy.stats import norm
 from sklearn.feature_extraction import FeatureHasher
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import Ridge
+
+from hitfinder.models.packed import pack, unpack
 
 __all__ = ["ContentModel", "fit_content", "vectorise"]
 
@@ -38,17 +39,13 @@ class ContentModel:
         return np.asarray(X @ self.coefficients + self.intercept)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON; coefficients as little-endian doubles in base64."""
-        return {
-            "coefficients": base64.b64encode(self.coefficients.astype("<f8").tobytes()).decode(),
-            "intercept": self.intercept,
-        }
+        """Return plain values for JSON."""
+        return {"coefficients": pack(self.coefficients), "intercept": self.intercept}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ContentModel:
         """Undo `to_dict`."""
-        raw = base64.b64decode(values["coefficients"])
-        return cls(np.frombuffer(raw, dtype="<f8").astype(np.float64), float(values["intercept"]))
+        return cls(unpack(values["coefficients"]), float(values["intercept"]))
 
 
 def vectorise(skus: pd.DataFrame, attributes: list[str]) -> csr_matrix:

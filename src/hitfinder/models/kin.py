@@ -9,9 +9,11 @@ beside the batch, the category and the style, and a fuzzy one, with every SKU in
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -21,28 +23,30 @@ from scipy.sparse import csr_matrix
 from sklearn.feature_extraction import FeatureHasher
 from sklearn.preprocessing import normalize
 
+from hitfinder.models.packed import pack, unpack
+
 __all__ = ["Kin", "Shown", "fit_kin", "hash_words", "shown_in", "title_words"]
 
 Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 BUCKETS = 2**16
-# An attribute's value counts as half a word.
+# Beside a title, an attribute's value counts as half a word.
 ATTRIBUTE = 0.5
 # Two SKUs are as like as the square of the cosine between their words, and not at all below this cosine.
 LEAST_COSINE = 0.05
-# A mean over kin is pulled to zero as by one SKU more, this much like it, that had shown nothing out of the common.
+# A mean over kin is pulled to the common run as by one SKU more, this much like it.
 PULL = 0.5
 # What kin say counts where SKUs bore it out by this many standard errors. (Two SKUs tell of each other, so an ordinary
 # standard error is too small by up to a root of two.)
 BORNE_OUT = 3.0
-# The SKUs launched last tell; and so many are told at once. More would cost memory.
+# So many of those launched last tell, at the least; and so many SKUs are told at once. More would cost time and memory.
 MOST_KIN = 5_000
-AT_ONCE = 2_000
+AT_ONCE = 500
 
-# Signs of scripts that are written without spaces: Japanese, Chinese, Korean.
-UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
-WORDS = re.compile(rf"[{UNSPACED}]+|[^\W\d_{UNSPACED}]{{3,}}")
+# Thai, Japanese and Chinese are written without spaces; Korean words are short and take endings.
+UNSPACED = re.compile(r"[\u0e00-\u0eff\u3005\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+SHORTEST = 3
 KEYS = ["sku_id", "batch_id", "style_id"]
 
 
@@ -61,9 +65,10 @@ class Shown:
     as_of
         Its moment.
     lead
-        How far each rate lay above that of the SKU's category in its batch, shape (states, rates): a log, and shrunk.
+        How far each rate lay above that of the SKU's category in its batch, shape (states, rates): a log, pulled to 0
+        as far as it was not known.
     known
-        How far each rate was known, of the same shape, in [0, 1).
+        How far each rate was known, by what the SKU and its siblings had shown; of the same shape, in [0, 1).
     """
 
     skus: pd.DataFrame
@@ -84,9 +89,13 @@ class Shown:
             known=self.known[states],
         )
 
-    def begun(self) -> npt.NDArray[np.datetime64]:
-        """Return the moment of each SKU's first state."""
-        return np.asarray(pd.Series(self.as_of).groupby(self.of).min().reindex(range(len(self.skus))).to_numpy())
+    def spans(self) -> pd.DataFrame:
+        """Return the moments of each SKU's first and last state, as columns `min` and `max`."""
+        return pd.Series(self.as_of).groupby(self.of).agg(["min", "max"]).reindex(range(len(self.skus)))
+
+    def families(self) -> IntArray:
+        """Return a number for each SKU, the same for those of one style in one batch."""
+        return np.asarray(self.skus.groupby(["batch_id", "style_id"], sort=False).ngroup(), dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -99,12 +108,16 @@ class Kin:
         Of the rates in the one score that is told.
     share
         How much of what kin say SKUs bore out, in (0, 1].
+    common
+        The lead of a SKU that is out of the common in nothing, one per rate. Below 0: it is a mean of logs, and what
+        SKUs are measured by, the mean rate of their category, is mostly that of a few.
     shown
         One state per SKU.
     """
 
     weights: Mapping[str, float]
     share: float
+    common: Array
     shown: Shown
 
     def score(self, table: pd.DataFrame, skus: pd.DataFrame, attributes: list[str]) -> Array:
@@ -122,7 +135,7 @@ class Kin:
         """
         asked = shown_in(table, skus, attributes, self.weights)
         stored, fresh = _sums(asked, self.shown, "fit"), _sums(asked, asked, "batch")
-        return self.share * _told(asked, stored + fresh, self.weights)
+        return self.share * _told(asked, stored + fresh, self.common, self.weights)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -130,26 +143,28 @@ class Kin:
         return {
             "weights": [[rate, weight] for rate, weight in self.weights.items()],  # in order: so are lead and known
             "share": self.share,
+            "common": pack(self.common),
             "skus": {name: shown.skus[name].tolist() for name in KEYS},
-            "words": {name: getattr(shown.words, name).tolist() for name in ("data", "indices", "indptr")},
+            "words": {name: pack(getattr(shown.words, name)) for name in ("data", "indices", "indptr")},
             "as_of": shown.as_of.astype("datetime64[us]").astype("int64").tolist(),
-            "lead": shown.lead.tolist(),
-            "known": shown.known.tolist(),
+            "lead": pack(shown.lead),
+            "known": pack(shown.known),
         }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Kin:
         """Undo `to_dict`."""
-        words, n, shape = values["words"], len(values["as_of"]), (-1, len(values["weights"]))
+        n, shape = len(values["as_of"]), (-1, len(values["weights"]))
+        data, indices, indptr = (unpack(values["words"][name]) for name in ("data", "indices", "indptr"))
         shown = Shown(
             skus=pd.DataFrame({name: pd.Series(values["skus"][name], dtype="str") for name in KEYS}),
-            words=csr_matrix((np.asarray(words["data"]), words["indices"], words["indptr"]), (n, BUCKETS)),
+            words=csr_matrix((data, indices.astype(np.int32), indptr.astype(np.int32)), (n, BUCKETS)),
             of=np.arange(n),
             as_of=np.asarray(values["as_of"], dtype="int64").astype("datetime64[us]"),
-            lead=np.asarray(values["lead"], dtype=float).reshape(shape),
-            known=np.asarray(values["known"], dtype=float).reshape(shape),
+            lead=unpack(values["lead"]).reshape(shape),
+            known=unpack(values["known"]).reshape(shape),
         )
-        return cls(dict(values["weights"]), values["share"], shown)
+        return cls(dict(values["weights"]), values["share"], unpack(values["common"]), shown)
 
 
 def fit_kin(shown: Shown, weights: Mapping[str, float], judges: set[str]) -> tuple[Kin | None, Array]:
@@ -164,20 +179,25 @@ def fit_kin(shown: Shown, weights: Mapping[str, float], judges: set[str]) -> tup
     weights
         Of the rates in the one score that is told.
     judges
-        The SKUs that are asked whether kin tell anything.
+        The SKUs that tell what is common, and are asked whether kin tell anything.
     """
     sums = _sums(shown, shown, "all")
     by_moment = np.argsort(shown.as_of, kind="stable")
     last = np.empty(len(shown.skus), dtype=np.int64)
     last[shown.of[by_moment]] = by_moment
+    judging = shown.skus["sku_id"].isin(judges).to_numpy()
+    asked = last[judging]
+    lead, known = shown.lead[asked], shown.known[asked]
+    common = lead.sum(axis=0) / np.maximum(known.sum(axis=0), 1e-9)
     # What is expected of what a SKU has shown is what its kin say, as far as the SKU is known.
-    asked = last[shown.skus["sku_id"].isin(judges).to_numpy()]
-    expected = _mean(sums[:, asked]) * shown.known[asked]
-    share = _borne_out(shown.lead[asked], expected, weights)
+    expected = _out_of_the_common(sums[:, asked], common) * known
+    each = np.asarray(list(weights.values()))
+    share = _borne_out((lead - common * known) @ each, expected @ each, shown.families()[judging])
     if share <= 0:
         return None, np.zeros(len(shown.of))
-    newest = np.sort(np.argsort(shown.begun(), kind="stable")[-MOST_KIN:])
-    return Kin(dict(weights), share, shown.only(newest, last[newest])), share * _told(shown, sums, weights)
+    newest = np.sort(np.argsort(shown.spans()["min"].to_numpy(), kind="stable")[-MOST_KIN:])
+    kin = Kin(dict(weights), share, common, shown.only(newest, last[newest]))
+    return kin, share * _told(shown, sums, common, weights)
 
 
 def shown_in(table: pd.DataFrame, skus: pd.DataFrame, attributes: list[str], rates: Iterable[str]) -> Shown:
@@ -190,7 +210,7 @@ def shown_in(table: pd.DataFrame, skus: pd.DataFrame, attributes: list[str], rat
     skus
         `title` and the columns in `attributes`, NULL allowed, by `sku_id`.
     attributes
-        Names of columns that hold categories.
+        Names of columns that hold categories. `category` says nothing here: it is a pool of its own.
     rates
         Which rates are read. One that was not measured has shown nothing.
     """
@@ -200,16 +220,18 @@ def shown_in(table: pd.DataFrame, skus: pd.DataFrame, attributes: list[str], rat
         return np.asarray(table[names].to_numpy(dtype=float, na_value=np.nan))
 
     with np.errstate(divide="ignore", invalid="ignore"):
-        lead, known = np.log(columns("sku_rate") / columns("category_rate")), columns("own_weight")
+        lead, known = np.log(columns("sku_rate") / columns("category_rate")), 1 - columns("unknown")
     told = np.isfinite(lead) & np.isfinite(known)
     one = table.drop_duplicates("sku_id").sort_values("sku_id")[KEYS].reset_index(drop=True)
     return Shown(
         skus=one,
-        words=hash_words(skus, attributes)[skus.index.get_indexer(pd.Index(one["sku_id"]))],
+        words=hash_words(skus, [name for name in attributes if name != "category"])[
+            skus.index.get_indexer(pd.Index(one["sku_id"]))
+        ],
         of=np.asarray(pd.Index(one["sku_id"]).get_indexer(pd.Index(table["sku_id"])), dtype=np.int64),
         as_of=table["as_of"].to_numpy(),
         lead=np.where(told, lead, 0.0),
-        known=np.where(told, known, 0.0),
+        known=np.where(told, np.clip(known, 0.0, 1.0), 0.0),
     )
 
 
@@ -220,10 +242,20 @@ def title_words(title: str) -> list[str]:
     (['set', 'heart', 'lights'], ['连衣', '衣裙', '夏'])
     """
     words = []
-    for word in WORDS.findall(title.lower()):
-        pairs = [word[i : i + 2] for i in range(len(word) - 1)] if re.match(f"[{UNSPACED}]", word) else []
-        words += pairs or [word]
+    for kind, signs in groupby(unicodedata.normalize("NFKC", title).lower(), _kind):
+        word = "".join(signs)
+        if kind == "unspaced":
+            words += [word[i : i + 2] for i in range(len(word) - 1)] or [word]
+        elif kind == "letter" and len(word) >= SHORTEST:
+            words.append(word)
     return words
+
+
+def _kind(sign: str) -> str:
+    if UNSPACED.match(sign):
+        return "unspaced"
+    # Vowel signs and accents of their own belong to the letter before.
+    return "letter" if sign.isalpha() or unicodedata.category(sign).startswith("M") else "other"
 
 
 def hash_words(skus: pd.DataFrame, attributes: list[str]) -> csr_matrix:
@@ -257,77 +289,98 @@ def _hash(skus: tuple[tuple[str, tuple[str, ...]], ...]) -> csr_matrix:
 def _sums(asked: Shown, told: Shown, which: str) -> Array:
     """Sum for each state of `asked` what its kin among `told` had shown by its moment, shape (2, states, rates).
 
-    First the leads, then what they weigh; each as far as the kin is like. Of each kin its last state by then counts.
-    `which`: "all" kin; those of the "fit", but not those of the SKU's batch that `asked` shows newer; or only those of
-    its "batch".
+    First the leads, then what they weigh; each as far as the kin is like. Of each kin its last state by then counts,
+    and those of one style in one batch count as one. `which`: "all" kin; those of the "fit", but not what `asked` shows
+    newer of the SKU's own batch; or only those of its "batch".
     """
     n_rates = asked.lead.shape[1]
     sums = np.zeros((2, len(asked.of), n_rates))
-    in_order, begun = np.argsort(asked.begun(), kind="stable"), told.begun()
-    newest = np.argsort(begun, kind="stable")
-    for start in range(0, len(in_order), AT_ONCE):
-        skus = np.sort(in_order[start : start + AT_ONCE])
+    families = told.families()
+    newer = pd.MultiIndex.from_frame(told.skus[["sku_id", "batch_id"]]).isin(
+        pd.MultiIndex.from_frame(asked.skus[["sku_id", "batch_id"]])
+    )
+    for skus, kin in _parts(asked, told, which):
         rows = np.flatnonzero(np.isin(asked.of, skus))
         rows = rows[np.argsort(asked.as_of[rows], kind="stable")]
-        there = int((begun <= asked.as_of[rows[-1]]).sum())
-        kin = np.sort(newest[max(there - MOST_KIN, 0) : there])
         states = np.flatnonzero(np.isin(told.of, kin))
         some = told.only(kin, states[np.argsort(told.as_of[states], kind="stable")])
-        like = _likeness(asked.only(skus, rows), some, which)
+        like = _likeness(asked.only(skus, rows), some, newer[kin] & (which == "fit"))
         whose = np.searchsorted(skus, asked.of[rows])
+        family = np.unique(families[kin], return_inverse=True)[1]
         value = np.concatenate([some.lead, some.known], axis=1)
-        latest = np.zeros((len(kin), 2 * n_rates))
+        latest, begun = np.zeros((len(kin), 2 * n_rates)), np.zeros(len(kin), dtype=bool)
         done = 0
         for same in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(asked.as_of[rows])) + 1):
             now = int(np.searchsorted(some.as_of, asked.as_of[rows[same[0]]], side="right"))
             # Where a SKU has several states among these, the last one is what stays.
-            latest[some.of[done:now]] = value[done:now]
+            latest[some.of[done:now]], begun[some.of[done:now]] = value[done:now], True
             done = now
-            sums[:, rows[same]] = (like[whose[same]] @ latest).reshape(len(same), 2, n_rates).swapaxes(0, 1)
+            siblings = np.maximum(np.bincount(family, weights=begun), 1)[family]
+            found = like[whose[same]] @ (latest / siblings[:, None])
+            sums[:, rows[same]] = found.reshape(len(same), 2, n_rates).swapaxes(0, 1)
     return sums
 
 
-def _likeness(asked: Shown, told: Shown, which: str) -> csr_matrix:
-    """Return how like each SKU is to each of those that tell; see `_sums`. One of its own batch and style is no kin.
+def _parts(asked: Shown, told: Shown, which: str) -> Iterator[tuple[IntArray, IntArray]]:
+    """Part the SKUs that ask, and say which may tell each part, by their numbers in increasing order."""
+    spans, begun = asked.spans(), told.spans()["min"].to_numpy()
+    every = np.arange(len(told.skus))
+    if which == "batch":
+        batch = pd.factorize(pd.concat([asked.skus["batch_id"], told.skus["batch_id"]]))[0]
+        askers, tellers = batch[: len(asked.skus)], batch[len(asked.skus) :]
+        groups = [(np.flatnonzero(askers == one), np.flatnonzero(tellers == one)) for one in np.unique(askers)]
+    else:
+        groups = [(np.argsort(spans["min"].to_numpy(), kind="stable"), every)]
+    in_order = np.argsort(begun, kind="stable")
+    for skus, kin in groups:
+        for start in range(0, len(skus), AT_ONCE):
+            part = np.sort(skus[start : start + AT_ONCE])
+            if which == "all":
+                # Who is heard does not hang on who is launched later: those that were there, and who came meanwhile.
+                first, last = spans["min"].to_numpy()[part].min(), spans["max"].to_numpy()[part].max()
+                there, by_then = int((begun <= first).sum()), int((begun <= last).sum())
+                kin = np.sort(in_order[max(there - MOST_KIN, 0) : by_then])
+            yield part, kin
 
-    What siblings have shown has been pooled already.
+
+def _likeness(asked: Shown, told: Shown, newer: npt.NDArray[np.bool_]) -> csr_matrix:
+    """Return how like each SKU is to each of those that tell. One of its own batch and style is no kin: it was pooled.
+
+    `newer`: those of which SKUs of their batch hear elsewhere what they have shown since.
     """
     cosine = (asked.words @ told.words.T).tocoo()
     near = cosine.data > LEAST_COSINE
     one, other = cosine.row[near], cosine.col[near]
 
-    def shared(name: str) -> npt.NDArray[np.bool_]:
-        codes = pd.factorize(pd.concat([asked.skus[name], told.skus[name]]))[0]
+    def shared(*names: str) -> npt.NDArray[np.bool_]:
+        both = pd.concat([asked.skus[list(names)], told.skus[list(names)]])
+        codes = both.groupby(list(names), sort=False).ngroup().to_numpy()
         return np.asarray(codes[one] == codes[len(asked.skus) :][other])
 
-    batch = shared("batch_id")
-    kin = ~shared("sku_id") & ~(batch & shared("style_id"))
-    if which == "batch":
-        kin &= batch
-    elif which == "fit":
-        kin &= ~(batch & told.skus["sku_id"].isin(asked.skus["sku_id"]).to_numpy()[other])
+    kin = ~shared("sku_id") & ~shared("batch_id", "style_id") & ~(shared("batch_id") & newer[other])
     return csr_matrix((cosine.data[near][kin] ** 2, (one[kin], other[kin])), cosine.shape)
 
 
-def _mean(sums: Array) -> Array:
-    """Return what kin say of each rate: the mean of what they had shown, pulled to nothing out of the common."""
-    mean: Array = sums[0] / (sums[1] + PULL)
-    return mean
+def _out_of_the_common(sums: Array, common: Array) -> Array:
+    """Return how far kin stand above the common run in each rate: a mean, pulled to it."""
+    above: Array = (sums[0] - common * sums[1]) / (sums[1] + PULL)
+    return above
 
 
-def _told(asked: Shown, sums: Array, weights: Mapping[str, float]) -> Array:
+def _told(asked: Shown, sums: Array, common: Array, weights: Mapping[str, float]) -> Array:
     """Return what kin say of each state, as one score, for the part of each rate that is not known of it."""
-    return np.asarray((_mean(sums) * (1 - asked.known)) @ np.asarray(list(weights.values())))
+    return np.asarray((_out_of_the_common(sums, common) * (1 - asked.known)) @ np.asarray(list(weights.values())))
 
 
-def _borne_out(lead: Array, expected: Array, weights: Mapping[str, float]) -> float:
-    """Return how much of what kin say shows in what SKUs have shown, at most 1; 0 where that may be chance."""
-    each = np.asarray(list(weights.values()))
-    y, x = lead @ each, expected @ each
+def _borne_out(y: Array, x: Array, family: IntArray) -> float:
+    """Return how much of what kin say, `x`, shows in what SKUs have shown, `y`, at most 1; 0 where it may be chance.
+
+    SKUs of one style in one batch are no independent witnesses.
+    """
     y, x = y - y.mean(), x - x.mean()
     size = float(x @ x)
     if size < 1e-9:
         return 0.0
     slope = float(x @ y) / size
-    error = float(np.sqrt((x**2) @ ((y - slope * x) ** 2))) / size
+    error = float(np.sqrt((np.bincount(family, weights=x * (y - slope * x)) ** 2).sum())) / size
     return min(slope, 1.0) if slope > BORNE_OUT * error else 0.0
