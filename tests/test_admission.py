@@ -160,6 +160,15 @@ def test_names_match_whatever_their_case_and_the_unknown_are_named(con):
     assert "columns not used: x" in str(done)
 
 
+def test_the_row_numbers_that_pandas_writes_are_no_column(con, tmp_path):
+    rows = pd.DataFrame({"sku_id": ["a", "b", "c"], "period_start": "2025-01-06", "clicks": 1})
+    rows[rows["sku_id"] != "b"].to_parquet(tmp_path / "some.parquet")
+    done = admit(con, SIGNALS, tmp_path / "some.parquet")
+    assert (done.kept, done.ignored_columns) == (2, ())
+    with pytest.raises(DataError, match="reserved, got __mine"):
+        admit(con, SIGNALS, rows.assign(__mine=1))
+
+
 def test_other_columns_of_skus_are_attributes(con):
     done = admit(con, SKUS, pd.DataFrame({"sku_id": [7.0, 8.0], "colour": ["red", None]}))
     assert done.ignored_columns == ()

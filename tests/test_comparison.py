@@ -70,4 +70,4 @@ def test_one_stretch_tells_nothing_and_the_report_says_so():
     assert report["ranked_by"] == "prior"
     assert report["lead_over_best_rule"]["low"] == -1
     assert report["lead_over_best_rule"]["high"] == 1
-    assert "(-1.000 to +1.000), nor that rule it; it ranks" in report["note"]
+    assert "(-1.000 to +1.000), within the error; it ranks" in report["note"]

@@ -10,6 +10,7 @@ import pytest
 import hitfinder as hf
 from hitfinder.models import kin
 from hitfinder.models.kin import Kin, fit_kin, hash_words, shown_in, title_words
+from hitfinder.ranking import described
 from hitfinder.settings import parse_settings
 
 RATES = {"visitors_per_day": 0.25, "orders_per_day": 0.75}
@@ -197,6 +198,37 @@ def test_saved_as_text_it_tells_the_same():
     assert not fitted.score(last, skus.assign(title=None, colour=None), ["colour"]).any()
 
 
+def test_what_is_borne_out_is_judged_by_the_judges_and_three_errors(monkeypatch):
+    asked = []
+    monkeypatch.setattr(kin, "_borne_out", lambda y, x, family: asked.append((y, x, family)) or 1.0)
+    table, skus = draw_table(3)
+    shown = shown_in(table, skus, [], RATES)
+    judges = set(skus.index[::2])
+    fit_kin(shown, RATES, judges)
+    monkeypatch.undo()
+    y, x, _ = asked[0]
+    assert len(y) == len(judges & set(table["sku_id"]))
+    # A SKU of which nothing is known bears nothing out.
+    last = last_by(table, table["as_of"].max()).set_index("sku_id").sort_index()
+    nothing = (last.loc[last.index.isin(judges), [f"{rate}.unknown" for rate in RATES]].fillna(1.0) == 1).all(axis=1)
+    assert not x[nothing.to_numpy()].any()
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=400)
+    alone, noise = np.arange(400), rng.normal(size=400)
+    assert kin._borne_out(0.6 * x + 0.5 * noise, x, alone) == pytest.approx(0.6, abs=0.1)
+    assert kin._borne_out(5 * x, x, alone) == 1.0
+    assert kin._borne_out(-x, x, alone) == kin._borne_out(noise, 0 * x, alone) == 0.0
+    # Two and a half errors are not enough, nor are ten siblings who say the same ten witnesses.
+    weak = 2.5 / np.sqrt(400)
+    assert kin._borne_out(weak * x + noise - x * (x @ noise) / (x @ x), x, alone) == 0.0
+    some, error = rng.normal(size=(2, 12))
+    some, error = some - some.mean(), error - error.mean()
+    error -= some * (some @ error) / (some @ some)
+    told, said = np.repeat(some, 40), np.repeat(some + 2 * error, 40)
+    assert kin._borne_out(said, told, np.arange(480)) == 1.0
+    assert kin._borne_out(said, told, np.arange(480) // 40) == 0.0
+
+
 def test_titles_that_are_not_borne_out_are_left_out():
     left_out = 0
     for seed in range(20):
@@ -263,6 +295,28 @@ def test_a_new_sku_is_placed_by_what_its_likes_sell(shop):
     assert place["b"] < place["a"]
     said = ranked.set_index("sku_id").loc["b", ["reason_1", "reason_2", "reason_3"]].tolist()
     assert "Products of similar title or attributes do well" in said
+
+
+def test_without_a_title_a_new_sku_stands_between_those_whose_likes_sell_and_do_not(shop):
+    model, signals, skus, as_of = shop
+    pace = signals.merge(skus, on="sku_id").groupby("title")["orders"].sum() / skus.groupby("title").size()
+    titles = [pace.idxmax(), None, "Zebra mug", pace.idxmin()]
+    new = pd.DataFrame({"sku_id": list("abcd"), "batch_id": "b9", "launched_at": as_of, "title": titles})
+    p = hf.rank(model, signals, new, as_of=as_of).set_index("sku_id")["hit_probability"]
+    assert p["a"] > p["b"] == p["c"] > p["d"]
+
+
+def test_variants_of_a_style_do_not_tell_again_what_was_pooled():
+    """Ten variants to a style, all sold: what kin tell of a SKU fades as its own sales and its siblings' are known."""
+    signals, skus = day_shop(5, titles=True)
+    skus["style_id"] = skus["batch_id"] + skus["title"]
+    as_of = MONDAY + pd.Timedelta(days=7 * 7 + 7)
+    model = hf.fit(signals[signals["period_start"] < as_of], skus, SETTINGS, as_of=as_of)
+    assert model.kin is not None
+    newest = skus[skus["batch_id"] == "b7"]
+    known = described(model, signals[signals["period_start"] < as_of], newest, as_of, stacklevel=2)
+    fresh = described(model, signals, newest, as_of - pd.Timedelta(days=7), stacklevel=2)
+    assert known["content"].std() < 0.3 * fresh["content"].std()
 
 
 def test_another_batch_on_the_list_changes_nothing(shop):

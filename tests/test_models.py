@@ -503,6 +503,13 @@ def test_the_logistic_rule_learns_and_survives_hits_only():
     assert not fit_logistic_rule(X, np.ones(400), np.ones(400)).score(X).any()
 
 
+def test_a_weight_on_a_column_that_the_prior_does_not_read_is_refused():
+    X, y = np.random.default_rng(0).normal(size=(60, 3)), np.arange(60) % 2
+    for weights in ([0.0, 1.0, 1.0], [1.0, 1.0]):
+        with pytest.raises(ValueError, match="anchor_weights: expected one per column"):
+            HitClassifier(kind="prior", prior_columns=[0, 1], anchor_weights=weights).fit(X, y)
+
+
 # ------------------------------------------------------------------------------------------------------------ content
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import duckdb
 import numpy as np
 import pandas as pd
@@ -225,3 +227,15 @@ def test_a_launch_that_is_only_planned_is_not_the_newest_batch():
 def test_a_name_in_a_model_s_place_is_refused_with_how_to_load_it():
     with pytest.raises(ModelError, match=r"got a str; load it with hf.load_model\('models:/hitfinder@champion'\)"):
         hf.rank("models:/hitfinder@champion", None, None)
+
+
+def test_a_misspelt_count_does_not_change_the_list_in_silence():
+    signals, skus, as_of = newest_batch()
+    misspelt = signals.rename(columns={"clicks": "klicks"})
+    with pytest.warns(
+        UserWarning, match=r"the model reads clicks, of which nothing was counted here.*not used: klicks"
+    ):
+        ranked(misspelt, skus, as_of)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ranked(signals, skus, as_of)

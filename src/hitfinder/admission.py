@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -101,7 +102,9 @@ def admit_incoming(
     """Do what `admit` does, for a source that stands ready as the view `incoming` (after `prepare`)."""
     now = now if now is not None else pd.Timestamp.now(tz="UTC").tz_localize(None) + pd.Timedelta(days=1)
     period = period if period is not None else pd.Timedelta(days=1)
-    physical = {row[0]: row[1] for row in execute(con, "describe incoming").fetchall()}
+    # What pandas writes beside a table to remember its row numbers by.
+    rows = execute(con, "describe incoming").fetchall()
+    physical = {row[0]: row[1] for row in rows if re.fullmatch(r"__index_level_\d+__", row[0]) is None}
     came = _match_names(table, list(physical))
     _require_columns(table, came, list(physical))
     others = [name for name in physical if name not in came.values()]

@@ -20,6 +20,7 @@ __all__ = [
     "RATES",
     "VIEWS",
     "count_pairs",
+    "counts_of",
     "features",
     "find_training_moments",
     "is_size",
@@ -205,6 +206,17 @@ def is_size(rate: str) -> bool:
     (True, False)
     """
     return rate.startswith("typical_")
+
+
+def counts_of(rates: Iterable[str]) -> list[str]:
+    """Return the columns of signals that rates are counted from, sorted.
+
+    >>> counts_of(["saves_per_click", "typical_revenue_per_order", "visitors_again_per_day"])
+    ['carts', 'clicks', 'favorites', 'orders', 'revenue', 'visitors']
+    """
+    parts = {part for rate in rates for part in rate.removeprefix("typical_").replace("_again", "").split("_per_")}
+    names = {part if part.endswith("s") or part == "revenue" else f"{part}s" for part in parts - {"day"}}
+    return sorted((names - {"saves"}) | ({"favorites", "carts"} if "saves" in names else set()))
 
 
 def count_pairs(con: Any, names: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 
 from hitfinder.admission import admit, admit_signals_and_skus, say_where_ids_differ
 from hitfinder.errors import DataError, SettingsError
-from hitfinder.features import count_pairs, features, look_at, moment_of_knowledge, set_scope
+from hitfinder.features import count_pairs, counts_of, features, look_at, moment_of_knowledge, set_scope
 from hitfinder.models.hit_model import HitModel, check_model
 from hitfinder.reasons import reasons
 from hitfinder.tables import SKUS
@@ -127,7 +128,8 @@ def only_batch(ranked: pd.DataFrame, skus: TableLike, batch: str) -> pd.DataFram
     name = newest_batch(ranked, skus) if batch == "newest" and len(ranked) else batch
     kept = ranked[ranked["batch_id"] == name].reset_index(drop=True)
     if kept.empty:
-        known = ", ".join(sorted(ranked["batch_id"].unique())[-10:]) or "no batch at all"
+        every = sorted(ranked["batch_id"].unique())
+        known = ", ".join([*(["..."] if len(every) > 10 else []), *every[-10:]]) or "no batch at all"
         raise DataError(f"batch: expected one of {known}, got {batch!r}")
     return kept.assign(rank=np.arange(1, len(kept) + 1))
 
@@ -206,22 +208,41 @@ def described(
     *,
     stacklevel: int,
     small: bool = False,
-    with_launches: bool = False,
+    for_list: bool = False,
 ) -> pd.DataFrame:
     """Return what the model reads of every SKU at the moment, in order of `sku_id`; see `HitModel.describe`.
 
-    `small`: in a warehouse for small tables. `with_launches`: with the batches by launch in its `attrs[BY_LAUNCH]`.
+    `small`: in a warehouse for small tables. `for_list`: with the batches by launch in its `attrs[BY_LAUNCH]`, and a
+    warning where nothing was counted of what the model reads.
     """
     con = open_warehouse(threads=model.settings.model.threads, small=small)
     try:
-        admit_signals_and_skus(con, signals, skus, period=model.settings.signals.period, stacklevel=stacklevel)
+        period = model.settings.signals.period
+        done = admit_signals_and_skus(con, signals, skus, period=period, stacklevel=stacklevel)
         say_where_ids_differ(con, allowed=0.5)
+        if for_list:
+            _say_what_is_missing(con, model, done[0].ignored_columns, stacklevel + 1)
         table = describe_admitted(con, model, moment_of_knowledge(con, as_of))
-        if with_launches:
+        if for_list:
             table.attrs[BY_LAUNCH] = batches_by_launch(con, planned=False)
         return table
     finally:
         con.close()
+
+
+def _say_what_is_missing(con: Any, model: HitModel, unused: tuple[str, ...], stacklevel: int) -> None:
+    """Warn where the model reads a count that no signal holds: a misspelt column would change the list in silence."""
+    counts = counts_of(model.rates["rate"])
+    rows, *known = execute(con, f"select count(*), {', '.join(f'count({c})' for c in counts)} from signals").fetchone()
+    gone = [name for name, n in zip(counts, known, strict=True) if n == 0]
+    if rows and gone:
+        named = f" (columns not used: {', '.join(unused)})" if unused else ""
+        warnings.warn(
+            f"signals: the model reads {', '.join(gone)}, of which nothing was counted here; it goes by the rest. If a "
+            f"column has another name, rename it{named}",
+            UserWarning,
+            stacklevel=stacklevel,
+        )
 
 
 def describe_admitted(con: Any, model: HitModel, moment: pd.Timestamp) -> pd.DataFrame:
@@ -235,7 +256,7 @@ def describe_admitted(con: Any, model: HitModel, moment: pd.Timestamp) -> pd.Dat
 
 def score(model: HitModel, signals: TableLike, skus: TableLike, as_of: Any) -> tuple[pd.DataFrame, Any, Any]:
     """Return the features of every SKU at the moment, their margins, and each column's contribution."""
-    table = described(model, signals, skus, as_of, stacklevel=5, with_launches=True)
+    table = described(model, signals, skus, as_of, stacklevel=5, for_list=True)
     if table.empty:
         return table, np.zeros(0), np.zeros((0, len(model.design.columns)))
     X = model.matrix(table)
