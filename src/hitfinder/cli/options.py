@@ -63,7 +63,7 @@ CHAMPION = "models:/hitfinder@champion"
 a_model = click.option("--model", default=CHAMPION, show_default=True, help="A registered model, or a model's folder.")
 as_of_option = click.option("--as-of", help="The moment of knowledge, UTC; default: when the newest signal was known.")
 settings_file = click.option(
-    "--settings", "settings_path", type=path_out, help="Settings (TOML); without, the defaults."
+    "--settings", "settings_path", type=path_out, help="Settings (TOML); without, those beside the data, else defaults."
 )
 decisions_option = click.option(
     "--decisions", help="What was decided: outcomes that a stop cut off are left out, others weighed for them."
