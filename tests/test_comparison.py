@@ -39,7 +39,7 @@ def judge(batches, *, weeks=1, model_noise=1.0, rule_noise=1.0, seed=0, n=60):
 
 
 @pytest.mark.parametrize(
-    ("model_noise", "rule_noise", "ranks"), [(0.2, 2.0, "prior"), (2.0, 0.2, "orders a day"), (1.0, 1.0, "prior")]
+    ("model_noise", "rule_noise", "ranks"), [(0.2, 2.0, "prior"), (2.0, 0.2, "orders a day"), (0.3, 0.3, "prior")]
 )
 def test_with_many_batches_the_better_ranks_and_of_equals_the_model(model_noise, rule_noise, ranks):
     report = compare(judge(12, model_noise=model_noise, rule_noise=rule_noise), WEEK, seed=0)
@@ -49,25 +49,31 @@ def test_with_many_batches_the_better_ranks_and_of_equals_the_model(model_noise,
     assert (lead["high"] < 0) == (ranks == "orders a day")
 
 
-def test_two_stretches_that_agree_by_chance_set_up_no_rule():
-    taken_over = agreed = 0
+def test_two_stretches_that_agree_by_chance_set_up_no_rule_that_is_little_better():
+    little = taken_over = 0
     for seed in range(60):
-        judged = judge(1, weeks=2, seed=seed)
-        report = compare(judged, WEEK, seed=0)
-        lists = judged.groupby("list")[["hit", "score:prior", "score:orders a day"]]
-        gaps = [
-            np.corrcoef(x["hit"], x["score:prior"])[0, 1] - np.corrcoef(x["hit"], x["score:orders a day"])[0, 1]
-            for _, x in lists
-        ]
-        agreed += max(gaps) < 0
+        report = compare(judge(1, weeks=2, model_noise=0.3, rule_noise=0.3, seed=seed), WEEK, seed=0)
+        lead = report["lead_over_best_rule"]
+        assert report["ranked_by"] == "prior" or lead["mean"] < -0.1 or lead["high"] < 0
+        little += -0.1 < lead["mean"] < 0 <= lead["high"]
         taken_over += report["ranked_by"] != "prior"
-    assert agreed > 10
-    assert taken_over <= 6  # of 60 markets in which they are alike; what is promised is one in twenty
+    assert little >= 5  # with plain draws, those where both stretches agreed went to the rule
+    assert taken_over >= 3
 
 
-def test_one_stretch_tells_nothing_and_the_report_says_so():
-    report = compare(judge(1, model_noise=2.0, rule_noise=0.1), WEEK, seed=0)
+def test_one_stretch_tells_only_of_what_is_far_better():
+    report = compare(judge(1, model_noise=0.5, rule_noise=0.5, seed=8), WEEK, seed=0)
+    lead = report["lead_over_best_rule"]
+    assert -0.1 < lead["mean"] < 0
+    assert (lead["low"], lead["high"]) == (-1, 1)
     assert report["ranked_by"] == "prior"
-    assert report["lead_over_best_rule"]["low"] == -1
-    assert report["lead_over_best_rule"]["high"] == 1
     assert "(-1.000 to +1.000), within the error; it ranks" in report["note"]
+    report = compare(judge(1, model_noise=2.0, rule_noise=0.1), WEEK, seed=0)
+    assert report["ranked_by"] == "orders a day"
+    assert report["note"].endswith("that rule ranks")
+
+
+def test_a_rule_that_is_far_better_on_two_stretches_ranks_though_the_error_is_wide():
+    report = compare(judge(1, weeks=2, model_noise=3.0, rule_noise=0.05, seed=3), WEEK, seed=0)
+    assert report["lead_over_best_rule"]["mean"] < -0.3
+    assert report["ranked_by"] == "orders a day"

@@ -13,13 +13,18 @@ __all__ = ["LEARNED", "MIN_BATCHES", "compare", "simplest_good", "units_of"]
 LEARNED = ("prior", "boosted", "ranker")
 # Fewer batches than these can't tell luck from skill, nor a title's worth from its season's.
 MIN_BATCHES = 6
+# A rule that is ahead by more than this need not be so beyond all doubt: it is enough that the model was ahead in less
+# than such a share of the draws of a plain bootstrap.
+MARGIN = 0.1
+FAIR_CHANCE = 0.2
 
 
 def compare(judged: pd.DataFrame, test_window: pd.Timedelta, seed: int) -> dict[str, Any]:
     """Hold every score against every other, list by list.
 
     The best of many rules always looks a little better than it is. So a rule takes over only where it is better beyond
-    its bootstrap error; the report says whether the model beat it, it the model, or neither the other.
+    its bootstrap error, or by more than a margin in most draws; the report says whether the model beat it, it the
+    model, or neither the other.
     """
     names = [
         c.removeprefix("score:") for c in map(str, judged) if c.startswith("score:") and not c.endswith(".probability")
@@ -44,20 +49,17 @@ def compare(judged: pd.DataFrame, test_window: pd.Timedelta, seed: int) -> dict[
     report: dict[str, Any] = {"metrics": metrics, "best_kind": best_kind, "best_rule": best_rule}
     if best_rule is None:
         return {**report, "ranked_by": best_kind, "note": "no simple rule could be scored"}
-    lead = bootstrap_difference(
-        per_list[best_kind]["average_precision"],
-        per_list[best_rule]["average_precision"],
-        units,
-        seed=seed,
-        widened=True,
-    )
+    own, its = (per_list[name]["average_precision"] for name in (best_kind, best_rule))
+    lead = bootstrap_difference(own, its, units, seed=seed, widened=True)
+    plain = bootstrap_difference(own, its, units, seed=seed)
+    far_behind = lead.mean < -MARGIN and plain.positive < FAIR_CHANCE
     low, high = max(lead.low, -1.0), min(lead.high, 1.0)  # no average precision is further from another
     report["lead_over_best_rule"] = {"mean": lead.mean, "low": low, "high": high, "chance": lead.positive}
     said = f"by {lead.mean:+.3f} average precision ({low:+.3f} to {high:+.3f})"
     if low > 0:
         note = f"the model ({best_kind}) beats the best rule ({best_rule}) {said}; it ranks"
         return {**report, "ranked_by": best_kind, "note": note}
-    if high >= 0:
+    if high >= 0 and not far_behind:
         side = "ahead of" if lead.mean > 0 else "behind"
         note = f"the model ({best_kind}) is {side} the best rule ({best_rule}) {said}, within the error; it ranks"
         return {**report, "ranked_by": best_kind, "note": note}
@@ -86,6 +88,6 @@ def simplest_good(per_list: dict[str, pd.DataFrame], units: pd.Series, seed: int
         return chosen
     for kind in LEARNED[1:]:
         a, b = per_list[kind]["average_precision"], per_list[chosen]["average_precision"]
-        if bootstrap_difference(a, b, units, seed=seed, widened=True).low > 0:
+        if bootstrap_difference(a, b, units, seed=seed).low > 0:
             chosen = kind
     return chosen

@@ -213,7 +213,7 @@ def described(
     """Return what the model reads of every SKU at the moment, in order of `sku_id`; see `HitModel.describe`.
 
     `small`: in a warehouse for small tables. `for_list`: with the batches by launch in its `attrs[BY_LAUNCH]`, and a
-    warning where nothing was counted of what the model reads.
+    warning where nothing was counted of what the model reads and a column was not used.
     """
     con = open_warehouse(threads=model.settings.model.threads, small=small)
     try:
@@ -231,15 +231,16 @@ def described(
 
 
 def _say_what_is_missing(con: Any, model: HitModel, unused: tuple[str, ...], stacklevel: int) -> None:
-    """Warn where the model reads a count that no signal holds: a misspelt column would change the list in silence."""
+    """Warn where the model reads a count that no signal holds, while a column is not used: it may be a misspelt one."""
+    if not unused:
+        return
     counts = counts_of(model.rates["rate"])
     rows, *known = execute(con, f"select count(*), {', '.join(f'count({c})' for c in counts)} from signals").fetchone()
     gone = [name for name, n in zip(counts, known, strict=True) if n == 0]
     if rows and gone:
-        named = f" (columns not used: {', '.join(unused)})" if unused else ""
         warnings.warn(
             f"signals: the model reads {', '.join(gone)}, of which nothing was counted here; it goes by the rest. If a "
-            f"column has another name, rename it{named}",
+            f"column has another name, rename it (columns not used: {', '.join(unused)})",
             UserWarning,
             stacklevel=stacklevel,
         )

@@ -100,8 +100,9 @@ def gate(
     - log loss of the probabilities: lower than that of the bare share of hits, at least half as far below it as the
       champion's, and no more than 0.05 of it above the champion's. A model that learned from noise may still rank well
       by its prior; it can't say who is likely.
-    - calibration error at most 0.05 above the champion's, and as many hits expected as came: not off by half and more
-      and by three standard errors over batches, unless the champion is off further.
+    - calibration error at most 0.05 above the champion's, unless the log loss is below it in 95 % of the draws; and as
+      many hits expected as came: not off by half and more and by three standard errors over batches, unless the
+      champion is off further.
     - exposures for the same hits in replay: not a tenth more and more in 95 % of the draws.
     """
     con = open_warehouse(threads=settings.model.threads)
@@ -164,7 +165,8 @@ def gate_admitted(
     for other in names[1:]:
         said = "the champion" if other == "champion" else f"the best rule, {rule}"
         checks += [_as_good(table, figure, other, said, settings.seed) for figure in WHAT]
-    checks += [_worth(table, list(models), settings.seed), _calibrated(table, judged, list(models))]
+    worth = _worth(table, list(models), settings.seed)
+    checks += [worth, _calibrated(table, judged, list(models), better=worth.figures.get("low", 0.0) > 0)]
     notes: list[str] = []
     if replays and champion is not None:
         tell(f"playing {len(unseen.batches)} tests again")
@@ -258,8 +260,12 @@ def _worth(table: pd.DataFrame, models: list[str], seed: int) -> Check:
     return Check("log_loss", passed, said, figures)
 
 
-def _calibrated(table: pd.DataFrame, judged: pd.DataFrame, models: list[str]) -> Check:
-    """Compare probabilities with what came: bin by bin, and on the whole."""
+def _calibrated(table: pd.DataFrame, judged: pd.DataFrame, models: list[str], *, better: bool) -> Check:
+    """Compare probabilities with what came: bin by bin, and on the whole.
+
+    `better`: the challenger's log loss, of which calibration is a part, is below the champion's beyond the error. Then
+    bins are not compared: a champion that says the bare share of every SKU has no calibration error.
+    """
     late = judged[judged["age_share"] >= LATE]
     weight = 1.0 / late.groupby("sku_id")["sku_id"].transform("size")
     error = {name: calibration_error(late[f"{name}.probability"], late["hit"], weight) for name in models}
@@ -278,7 +284,7 @@ def _calibrated(table: pd.DataFrame, judged: pd.DataFrame, models: list[str]) ->
     said += f"; {table['challenger.expected_hits'].sum():.1f} hits expected, {hits.sum():.0f} came"
     figures = {"own": error["challenger"], "expected_over_seen": off["challenger"]}
     figures |= {"other": error["champion"]} if "champion" in error else {}
-    return Check("calibration", worse <= ERROR_MARGIN and not far, said, figures)
+    return Check("calibration", (better or worse <= ERROR_MARGIN) and not far, said, figures)
 
 
 def _as_cheap(mean: float, low: float, high: float) -> Check:
