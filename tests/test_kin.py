@@ -9,7 +9,8 @@ import pytest
 
 import hitfinder as hf
 from hitfinder.models import kin
-from hitfinder.models.kin import Kin, fit_kin, hash_words, shown_in, title_words
+from hitfinder.models.kin import Kin, fit_kin, shown_in
+from hitfinder.models.words import hash_words, title_words
 from hitfinder.ranking import described
 from hitfinder.settings import parse_settings
 

@@ -16,6 +16,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import Ridge
 
 from hitfinder.models.packed import pack, unpack
+from hitfinder.models.words import attribute_values
 
 __all__ = ["ContentModel", "fit_content", "vectorise"]
 
@@ -63,11 +64,7 @@ def vectorise(skus: pd.DataFrame, attributes: list[str]) -> csr_matrix:
     titles = _hash_titles(tuple(skus["title"].fillna("").astype(str)))
     if not attributes:
         return csr_matrix((titles.data, titles.indices, titles.indptr), (len(skus), TITLE_BUCKETS + ATTRIBUTE_BUCKETS))
-    # Every value as one token: "colour=red". A missing value says nothing.
-    tokens = [
-        [f"{name}={value}" for name, value in zip(attributes, row, strict=True) if not pd.isna(value)]
-        for row in skus[attributes].itertuples(index=False, name=None)
-    ]
+    tokens = attribute_values(skus, attributes)
     hashed = FeatureHasher(ATTRIBUTE_BUCKETS, input_type="string", alternate_sign=False).transform(tokens)
     return csr_matrix(hstack([titles, 0.5 * hashed]))
 

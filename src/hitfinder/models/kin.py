@@ -8,31 +8,23 @@ beside the batch, the category and the style, and a fuzzy one, with every SKU in
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import groupby
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy.sparse import csr_matrix
-from sklearn.feature_extraction import FeatureHasher
-from sklearn.preprocessing import normalize
 
 from hitfinder.models.packed import pack, unpack
+from hitfinder.models.words import BUCKETS, hash_words
 
-__all__ = ["Kin", "Shown", "fit_kin", "hash_words", "shown_in", "title_words"]
+__all__ = ["Kin", "Shown", "fit_kin", "shown_in"]
 
 Array = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-BUCKETS = 2**16
-# Beside a title, an attribute's value counts as half a word.
-ATTRIBUTE = 0.5
 # Two SKUs are as like as the square of the cosine between their words, and not at all below this cosine.
 LEAST_COSINE = 0.05
 # A mean over kin is pulled to the common run as by one SKU more, this much like it.
@@ -44,9 +36,6 @@ BORNE_OUT = 3.0
 MOST_KIN = 5_000
 AT_ONCE = 500
 
-# Thai, Japanese and Chinese are written without spaces; Korean words are short and take endings.
-UNSPACED = re.compile(r"[\u0e00-\u0eff\u3005\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
-SHORTEST = 3
 KEYS = ["sku_id", "batch_id", "style_id"]
 
 
@@ -233,57 +222,6 @@ def shown_in(table: pd.DataFrame, skus: pd.DataFrame, attributes: list[str], rat
         lead=np.where(told, lead, 0.0),
         known=np.where(told, np.clip(known, 0.0, 1.0), 0.0),
     )
-
-
-def title_words(title: str) -> list[str]:
-    """Return the words of a title of three letters at least, in lower case; of unspaced scripts each pair of signs.
-
-    >>> title_words("SET OF 3 Heart T-lights"), title_words("连衣裙 夏 A4")
-    (['set', 'heart', 'lights'], ['连衣', '衣裙', '夏'])
-    """
-    words = []
-    for kind, signs in groupby(unicodedata.normalize("NFKC", title).lower(), _kind):
-        word = "".join(signs)
-        if kind == "unspaced":
-            words += [word[i : i + 2] for i in range(len(word) - 1)] or [word]
-        elif kind == "letter" and len(word) >= SHORTEST:
-            words.append(word)
-    return words
-
-
-def _kind(sign: str) -> str:
-    if UNSPACED.match(sign):
-        return "unspaced"
-    # Vowel signs and accents of their own belong to the letter before.
-    return "letter" if sign.isalpha() or unicodedata.category(sign).startswith("M") else "other"
-
-
-def hash_words(skus: pd.DataFrame, attributes: list[str]) -> csr_matrix:
-    """Turn SKUs into sparse rows of length 1: the words of the title, and each attribute's value; zeros of none.
-
-    Parameters
-    ----------
-    skus
-        `title` and the columns in `attributes`; NULL allowed.
-    attributes
-        Names of columns that hold categories.
-    """
-    titles = skus["title"].fillna("").astype(str)
-    values = skus[attributes].itertuples(index=False, name=None) if attributes else [()] * len(skus)
-    said = (tuple(f"{n}={v}" for n, v in zip(attributes, row, strict=True) if not pd.isna(v)) for row in values)
-    return _hash(tuple(zip(titles, said, strict=True)))
-
-
-@lru_cache(maxsize=4)
-def _hash(skus: tuple[tuple[str, tuple[str, ...]], ...]) -> csr_matrix:
-    """Hash titles and values; the last few batches are remembered, since a test asks for the same round by round."""
-    tokens = (
-        [*((word, 1.0) for word in sorted(set(title_words(title)))), *((value, ATTRIBUTE) for value in values)]
-        for title, values in skus
-    )
-    if not skus:
-        return csr_matrix((0, BUCKETS))
-    return csr_matrix(normalize(FeatureHasher(BUCKETS, input_type="pair", alternate_sign=False).transform(tokens)))
 
 
 def _sums(asked: Shown, told: Shown, which: str) -> Array:
